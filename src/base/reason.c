@@ -1,0 +1,18 @@
+/* Why something could not be had, in words for the operator. */
+#include "base/reason.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+int reason_set(struct reason *r, int err, const char *remedy, const char *format, ...)
+{
+	va_list args;
+
+	if (!r)
+		return err;
+	va_start(args, format);
+	vsnprintf(r->what, sizeof(r->what), format, args);
+	va_end(args);
+	snprintf(r->remedy, sizeof(r->remedy), "%s", remedy ? remedy : "");
+	return err;
+}

@@ -1,0 +1,147 @@
+/*
+ * The narrow interface of what moves frames: a life cycle per port, and six hot calls per queue.
+ *
+ * A port is a device; a queue is one of its hardware receive/transmit queue pairs and is owned
+ * by exactly one worker. Life: probe -> open -> (queues are polled) -> close. Control makes every
+ * life-cycle call from one thread, and only while no worker polls the port's queues.
+ * Layer: engines see base/ and frame/ only.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/reason.h"
+#include "frame/drop.h"
+#include "frame/frame.h"
+
+struct pool;
+struct port;
+struct queue;
+
+/* What a port got, or may at least have (`require`). In order: higher is better. */
+enum port_mode {
+	PORT_MODE_AUTO,
+	PORT_MODE_SKB,
+	PORT_MODE_COPY,
+	PORT_MODE_ZERO_COPY,
+	PORT_MODE_DPDK
+};
+const char *port_mode_name(enum port_mode m); /* "auto", "skb", "copy", "zero-copy", "dpdk" */
+
+/* What the operator asks of a port; strings belong to the caller for the call. */
+struct port_settings {
+	const char *name;	 /* in messages, status and metrics */
+	const char *device;	 /* "eth0", "dpdk:net_null0", "mem:a" */
+	enum port_mode mode;	 /* AUTO: down the ladder; else exactly this one */
+	enum port_mode require;	 /* AUTO: anything; else a step below it is an error */
+	uint32_t queues;	 /* 0: all that the device has */
+	uint32_t rx_ring;	 /* descriptors, power of two; 0: 2048 */
+	uint32_t tx_ring;	 /* likewise */
+	bool busy;		 /* poll without sleeping, prefer-busy-poll */
+	bool keep_host;		 /* frames for this host stay with the kernel (default true) */
+	bool complete_checksums; /* set by control for veth, tap, virtio */
+};
+
+/* The memory shared by every UMEM engine: made by control before the first port opens. */
+struct memory {
+	uint8_t *base;
+	size_t size;	    /* bytes */
+	uint32_t slot_size; /* bytes */
+	bool huge;
+	int fd;		    /* the memfd */
+	uint32_t n_pools;   /* one per worker */
+	struct pool *pools; /* [n_pools] */
+};
+
+/* Counters of one queue: written by its worker alone (plain increments made visible by relaxed
+ * stores, see counter.h in worker/), read by control. */
+struct queue_stats {
+	uint64_t rx_frames, rx_bytes, tx_frames, tx_bytes;
+	uint64_t tx_kicks; /* system calls made to start transmission */
+	uint64_t checksums_completed;
+	uint64_t copied;		   /* frames that came from another engine's memory */
+	uint64_t drops[DROP_REASON_COUNT]; /* counted at the queue the frame arrived on */
+};
+
+/* Called by the worker that owns the queue; never block, never allocate. */
+struct queue_ops {
+	/* Fills b (at most BATCH_SIZE, sets b->n); the caller then holds every frame in it.
+	 * Refills the device's receive ring before it looks. */
+	void (*rx)(struct queue *q, struct batch *b);
+	/* Takes every frame in b, which are of this queue's own memory, sent or not: what does not
+	 * fit after bounded tries is freed; returns how many were dropped (the last ones of b). */
+	uint32_t (*tx)(struct queue *q, const struct batch *b);
+	/* Kicks what tx left in the ring and hands finished transmissions back to the pool. */
+	void (*reap)(struct queue *q);
+	/* Up to n empty buffers of this queue's memory, for frames from elsewhere; returns how
+	 * many. data points after the headroom; the caller sets len. */
+	uint32_t (*take)(struct queue *q, struct frame *frames, uint32_t n);
+	/* Frees every frame in b (drops, and buffers taken but not used). */
+	void (*put)(struct queue *q, const struct batch *b);
+	/* A descriptor that becomes readable when frames arrive; -1: poll only. */
+	int (*wait_fd)(const struct queue *q);
+};
+
+/* Engines embed it first. */
+struct queue {
+	const struct queue_ops *ops;
+	struct port *port;
+	struct pool *pool;	/* the owning worker's; NULL for engines with memory of their own */
+	const void *memory;	/* equal pointers: frames pass without a copy */
+	uint32_t idx;		/* hardware queue number */
+	uint32_t worker;	/* index of the owner */
+	uint32_t frame_len_max; /* longest frame it can send, bytes */
+	bool complete_checksums; /* frames received here may have partial checksums */
+	struct queue_stats stats;
+};
+
+struct engine_ops;
+
+/* Engines embed it first; control reads it. */
+struct port {
+	const struct engine_ops *engine;
+	char name[64];
+	char device[256];
+	enum port_mode mode;	 /* what it got, read back from the kernel or driver */
+	struct reason step_down; /* why it is not a better mode; what[0] == 0 when it is the best */
+	uint32_t index;		 /* in verdicts: set by control */
+	uint32_t n_queues;
+	struct queue **queues; /* [n_queues], each owned by worker queues[i]->worker */
+	uint32_t mtu_max; /* largest MTU with which no frame is cut, bytes; 0: no limit known */
+};
+
+/* A counter of the kernel's or the driver's, by name: "rx_ring_full". */
+struct engine_counter {
+	const char *name;
+	uint64_t value;
+};
+
+struct engine_ops {
+	const char *name; /* "af_xdp", "dpdk", "mem" */
+	/* Is this device's syntax this engine's? The first engine that says yes has it. */
+	bool (*claims)(const char *device);
+	/* What open would get and why, changing nothing on the host: fills mode and step_down
+	 * reason. Returns 0 or -errno with the reason. */
+	int (*probe)(
+		const struct port_settings *s, enum port_mode *ret_mode, struct reason *ret_reason);
+	/* Opens the device; queue i goes to worker i % memory->n_pools. Frames arrive from then on.
+	 * On failure everything is as before. -EPERM/-EACCES: not permitted here; -EOPNOTSUPP: no
+	 * XDP here. */
+	int (*open)(const struct port_settings *s, const struct memory *m, struct port **ret_port,
+		struct reason *ret_reason);
+	/* Frames stop arriving; every slot goes back to its pool (bounded wait for completions).
+	 * Takes NULL. */
+	void (*close)(struct port *p);
+	/* Kernel or driver counters of one queue: fills at most n, returns how many. */
+	uint32_t (*counters)(
+		const struct port *p, uint32_t queue, struct engine_counter *ret, uint32_t n);
+	/* The device's network interface index, 0 where there is none. */
+	uint32_t (*ifindex)(const struct port *p);
+};
+
+/* engines.c: what was compiled in, NULL-terminated, in order of preference. */
+extern const struct engine_ops *const engines[];
+/* NULL: no compiled engine claims it; the reason says what is missing. */
+const struct engine_ops *engine_find(const char *device, struct reason *ret_reason);

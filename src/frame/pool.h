@@ -1,0 +1,46 @@
+/*
+ * One worker's slots of the UMEM, and who holds each: no lock, as a slot never changes worker.
+ *
+ *   FREE -> FILL -> WORKER -> TX -> FREE      drop: WORKER -> FREE      close: FILL -> FREE
+ *   the frame law: free + fill + worker + tx == slots, always
+ *
+ * Written by its worker; the counts are read by control with relaxed loads. A debug build
+ * (NDEBUG not defined) keeps the holder of every slot and asserts each move.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+enum holder { HOLDER_FREE, HOLDER_FILL, HOLDER_WORKER, HOLDER_TX, HOLDER_COUNT };
+
+/* "free", "fill", "worker", "tx". */
+const char *holder_name(enum holder h);
+
+struct pool {
+	uint8_t *base;	    /* of the whole UMEM: an AF_XDP address is data - base */
+	uint64_t first;	    /* offset of this slice in the UMEM, bytes */
+	uint32_t slots;	    /* in this slice */
+	uint32_t slot_size; /* bytes, a power of two: 2048 or 4096 */
+	uint32_t headroom;  /* bytes free before a frame that is written into a slot */
+	uint32_t n_free;
+	uint64_t *free; /* stack of slot offsets in the UMEM (first byte of the slot) */
+	_Atomic uint32_t held[HOLDER_COUNT]; /* slots; sums to slots at the worker's quiet point */
+	uint8_t *holder;		     /* debug builds: per slot; else NULL */
+};
+
+/* slot_size a power of two; slices: pool i of n gets slots [i*slots, (i+1)*slots).
+ * Returns 0, -EINVAL, -ENOMEM. */
+int pool_init(struct pool *p, uint8_t *umem_base, uint64_t first, uint32_t slots,
+	uint32_t slot_size, uint32_t headroom);
+void pool_fini(struct pool *p);
+
+/* Takes up to n free slots, moves them FREE -> to; writes their UMEM offsets. Returns how many. */
+uint32_t pool_take(struct pool *p, uint64_t *offsets, uint32_t n, enum holder to);
+/* Gives n slots back: from -> FREE. Any offset inside a slot names it. */
+void pool_give(struct pool *p, const uint64_t *offsets, uint32_t n, enum holder from);
+/* n slots change hands without becoming free. offsets may be NULL in release builds only. */
+void pool_move(
+	struct pool *p, const uint64_t *offsets, uint32_t n, enum holder from, enum holder to);
+/* slots - (free + fill + worker + tx): 0, or frames were lost or made. */
+int64_t pool_lost(const struct pool *p);
