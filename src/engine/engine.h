@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "base/reason.h"
+#include "frame/counter.h"
 #include "frame/drop.h"
 #include "frame/frame.h"
 
@@ -55,14 +56,15 @@ struct memory {
 	struct pool *pools; /* [n_pools] */
 };
 
-/* Counters of one queue: written by its worker alone (plain increments made visible by relaxed
- * stores, see counter.h in worker/), read by control. */
+/* Counters of one queue: written by its worker alone, read by control (frame/counter.h). The engine
+ * counts what it received and sent (rx_*, tx_*: tx_frames are those put on the ring, not the
+ * dropped); the worker counts the rest. */
 struct queue_stats {
-	uint64_t rx_frames, rx_bytes, tx_frames, tx_bytes;
-	uint64_t tx_kicks; /* system calls made to start transmission */
-	uint64_t checksums_completed;
-	uint64_t copied;		   /* frames that came from another engine's memory */
-	uint64_t drops[DROP_REASON_COUNT]; /* counted at the queue the frame arrived on */
+	struct counter rx_frames, rx_bytes, tx_frames, tx_bytes;
+	struct counter tx_kicks; /* system calls made to start transmission */
+	struct counter checksums_completed;
+	struct counter copied;			 /* frames that came from another engine's memory */
+	struct counter drops[DROP_REASON_COUNT]; /* counted at the queue the frame arrived on */
 };
 
 /* Called by the worker that owns the queue; never block, never allocate. */
