@@ -10,7 +10,10 @@
 #pragma once
 
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
+
+#include "frame/frame.h"
 
 enum holder { HOLDER_FREE, HOLDER_FILL, HOLDER_WORKER, HOLDER_TX, HOLDER_COUNT };
 
@@ -44,3 +47,28 @@ void pool_move(
 	struct pool *p, const uint64_t *offsets, uint32_t n, enum holder from, enum holder to);
 /* slots - (free + fill + worker + tx): 0, or frames were lost or made. */
 int64_t pool_lost(const struct pool *p);
+
+/* pool_move for frames in hand; n at most BATCH_SIZE. */
+static inline void pool_move_frames(
+	struct pool *p, const struct frame *frames, uint32_t n, enum holder from, enum holder to)
+{
+#ifdef NDEBUG
+	pool_move(p, NULL, n, from, to);
+#else
+	uint64_t offsets[BATCH_SIZE];
+
+	for (uint32_t i = 0; i < n; i++)
+		offsets[i] = (uint64_t)(frames[i].data - p->base);
+	pool_move(p, offsets, n, from, to);
+#endif
+}
+
+/* Frees frames in hand; n at most BATCH_SIZE. */
+static inline void pool_give_frames(struct pool *p, const struct frame *frames, uint32_t n)
+{
+	uint64_t offsets[BATCH_SIZE];
+
+	for (uint32_t i = 0; i < n; i++)
+		offsets[i] = (uint64_t)(frames[i].data - p->base);
+	pool_give(p, offsets, n, HOLDER_WORKER);
+}
