@@ -30,8 +30,7 @@ static int on_address(const struct nlmsghdr *nlh, void *data)
 		(ifa->ifa_family != AF_INET && ifa->ifa_family != AF_INET6))
 		return 0;
 	/* With a peer, IFA_ADDRESS is the peer's and IFA_LOCAL ours. */
-	mnl_attr_for_each(attr, nlh, sizeof(*ifa))
-	{
+	host_attr_each (attr, nlh, sizeof(*ifa)) {
 		if (mnl_attr_get_type(attr) == IFA_LOCAL)
 			own = attr;
 		else if (mnl_attr_get_type(attr) == IFA_ADDRESS && !own)
@@ -124,8 +123,7 @@ static int on_route(const struct nlmsghdr *nlh, void *data)
 	if (nlh->nlmsg_type != RTM_NEWROUTE || rtm->rtm_dst_len != 0 ||
 		rtm->rtm_type != RTN_UNICAST || rtm->rtm_flags & RTM_F_CLONED)
 		return 0;
-	mnl_attr_for_each(attr, nlh, sizeof(*rtm))
-	{
+	host_attr_each (attr, nlh, sizeof(*rtm)) {
 		if (mnl_attr_get_type(attr) == RTA_OIF)
 			err = add_route(data, mnl_attr_get_u32(attr));
 		else if (mnl_attr_get_type(attr) == RTA_MULTIPATH)

@@ -21,8 +21,7 @@ static void read_xdp(const struct nlattr *nest, struct host_link *link)
 {
 	const struct nlattr *attr;
 
-	mnl_attr_for_each_nested(attr, nest)
-	{
+	host_attr_each_nested (attr, nest) {
 		uint16_t type = mnl_attr_get_type(attr);
 
 		if (type == IFLA_XDP_ATTACHED)
@@ -38,8 +37,9 @@ static void read_kind(const struct nlattr *nest, struct host_link *link)
 {
 	const struct nlattr *attr;
 
-	mnl_attr_for_each_nested(attr, nest) if (mnl_attr_get_type(attr) == IFLA_INFO_KIND)
-		snprintf(link->kind, sizeof(link->kind), "%s", mnl_attr_get_str(attr));
+	host_attr_each_nested (attr, nest)
+		if (mnl_attr_get_type(attr) == IFLA_INFO_KIND)
+			snprintf(link->kind, sizeof(link->kind), "%s", mnl_attr_get_str(attr));
 }
 
 static void read_attr(const struct nlattr *attr, struct host_link *link)
@@ -76,7 +76,8 @@ static int on_link(const struct nlmsghdr *nlh, void *data)
 	link->loopback = ifm->ifi_flags & IFF_LOOPBACK;
 	link->up = ifm->ifi_flags & IFF_UP;
 	link->carrier = ifm->ifi_flags & IFF_LOWER_UP;
-	mnl_attr_for_each(attr, nlh, sizeof(*ifm)) read_attr(attr, link);
+	host_attr_each (attr, nlh, sizeof(*ifm))
+		read_attr(attr, link);
 	return 0;
 }
 

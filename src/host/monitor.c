@@ -11,6 +11,8 @@
 #include <linux/rtnetlink.h>
 #include <sys/socket.h>
 
+#include "host/netlink.h"
+
 struct host_monitor {
 	struct mnl_socket *nl;
 	void (*each)(const struct host_event *e, void *data); /* for the time of a read */
@@ -71,8 +73,7 @@ static void on_link(struct host_monitor *m, const struct nlmsghdr *nlh)
 	else
 		e.admin_up = ifm->ifi_flags & IFF_UP;
 	e.up = e.admin_up && ifm->ifi_flags & IFF_LOWER_UP;
-	mnl_attr_for_each(attr, nlh, sizeof(*ifm))
-	{
+	host_attr_each (attr, nlh, sizeof(*ifm)) {
 		uint16_t type = mnl_attr_get_type(attr);
 
 		if (type == IFLA_IFNAME)
