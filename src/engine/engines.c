@@ -4,8 +4,10 @@
 
 #include "config.h"
 #include "engine/engine.h"
+#include "engine/mem/mem.h"
 
 const struct engine_ops *const engines[] = {
+	&mem_engine,
 	NULL,
 };
 

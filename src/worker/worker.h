@@ -15,8 +15,9 @@
 /* Everything a worker may look at; immutable once published. */
 struct snapshot {
 	uint32_t n_rx;
-	struct queue **rx;	     /* [n_rx] queues this worker polls */
-	struct queue *tx[PORTS_MAX]; /* by port index: this worker's queue there; NULL: port down */
+	struct queue **rx;	     /* [n_rx] queues this worker polls and reaps: all it owns */
+	struct queue *tx[PORTS_MAX]; /* by port index: this worker's queue there, one of rx; NULL:
+					port down */
 	struct patch patch;
 };
 

@@ -1,0 +1,127 @@
+/* The worker's side of a mem queue: the same ring work as AF_XDP's, without the kernel. */
+#include "engine/mem/queue.h"
+
+#include "frame/pool.h"
+
+#define BLOCK BATCH_SIZE /* slots moved to the fill ring at once; fewer in a small ring */
+
+void mem_refill(struct mem_queue *mq)
+{
+	struct mem_ring *r = &mq->fill;
+	struct pool *pool = mq->queue.pool;
+	uint32_t block = r->size / 4 < BLOCK ? r->size / 4 : BLOCK;
+
+	while (ring_room(r, block) >= block && pool->n_free > 0) {
+		uint32_t at = ring_head(r);
+		uint32_t part = ring_before_wrap(r, at, block);
+		uint32_t n = pool_take(pool, r->addrs + (at & (r->size - 1)), part, HOLDER_FILL);
+
+		if (n == part && part < block)
+			n += pool_take(pool, r->addrs, block - part, HOLDER_FILL);
+		ring_submit(r, n);
+	}
+}
+
+static void mem_rx(struct queue *q, struct batch *b)
+{
+	struct mem_queue *mq = mem_queue_of(q);
+	struct mem_ring *r = &mq->rx;
+	uint32_t mask = r->size - 1, n, at;
+	uint8_t *base = q->pool->base;
+	uint64_t bytes = 0;
+
+	mem_refill(mq);
+	n = ring_ready(r, BATCH_SIZE);
+	if (n > BATCH_SIZE)
+		n = BATCH_SIZE;
+	b->n = n;
+	if (n == 0)
+		return;
+	at = ring_tail(r);
+	for (uint32_t i = 0; i < n; i++) {
+		const struct mem_desc *d = &r->descs[(at + i) & mask];
+		struct frame *f = &b->frames[i];
+
+		f->data = base + d->addr;
+		f->len = d->len;
+		f->flags = 0;
+		bytes += d->len;
+	}
+	ring_release(r, n);
+	pool_move_frames(q->pool, b->frames, n, HOLDER_FILL, HOLDER_WORKER);
+	counter_add(&q->stats.rx_frames, n);
+	counter_add(&q->stats.rx_bytes, bytes);
+}
+
+static uint32_t mem_tx(struct queue *q, const struct batch *b)
+{
+	struct mem_ring *r = &mem_queue_of(q)->tx;
+	uint32_t mask = r->size - 1, at = ring_head(r);
+	uint32_t n = ring_room(r, b->n);
+	uint8_t *base = q->pool->base;
+	uint64_t bytes = 0;
+
+	if (n > b->n)
+		n = b->n;
+	for (uint32_t i = 0; i < n; i++) {
+		const struct frame *f = &b->frames[i];
+
+		r->descs[(at + i) & mask] = (struct mem_desc){
+			.addr = (uint64_t)(f->data - base),
+			.len = f->len,
+		};
+		bytes += f->len;
+	}
+	pool_move_frames(q->pool, b->frames, n, HOLDER_WORKER, HOLDER_TX);
+	ring_submit(r, n);
+	counter_add(&q->stats.tx_frames, n);
+	counter_add(&q->stats.tx_bytes, bytes);
+	if (n < b->n)
+		pool_give_frames(q->pool, b->frames + n, b->n - n);
+	return b->n - n;
+}
+
+static void mem_reap(struct queue *q)
+{
+	struct mem_ring *r = &mem_queue_of(q)->completion;
+	uint32_t n = ring_ready(r, BATCH_SIZE), at, part;
+
+	if (n == 0)
+		return;
+	at = ring_tail(r);
+	part = ring_before_wrap(r, at, n);
+	pool_give(q->pool, r->addrs + (at & (r->size - 1)), part, HOLDER_TX);
+	if (part < n)
+		pool_give(q->pool, r->addrs, n - part, HOLDER_TX);
+	ring_release(r, n);
+}
+
+static uint32_t mem_take(struct queue *q, struct frame *frames, uint32_t n)
+{
+	struct pool *pool = q->pool;
+	uint64_t offsets[BATCH_SIZE];
+
+	n = pool_take(pool, offsets, n < BATCH_SIZE ? n : BATCH_SIZE, HOLDER_WORKER);
+	for (uint32_t i = 0; i < n; i++)
+		frames[i] = (struct frame){.data = pool->base + offsets[i] + pool->headroom};
+	return n;
+}
+
+static void mem_put(struct queue *q, const struct batch *b)
+{
+	pool_give_frames(q->pool, b->frames, b->n);
+}
+
+static int mem_wait_fd(const struct queue *q)
+{
+	return -1;
+}
+
+const struct queue_ops mem_queue_ops = {
+	.rx = mem_rx,
+	.tx = mem_tx,
+	.reap = mem_reap,
+	.take = mem_take,
+	.put = mem_put,
+	.wait_fd = mem_wait_fd,
+};
