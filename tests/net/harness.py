@@ -311,8 +311,9 @@ class Bridge:
     """The kernel's bridge in culvert's place: shows that a test, not culvert, is at fault."""
 
     def __init__(self, *devices):
-        run("ip", "link", "add", "bridge", "type", "bridge", "mcast_snooping", 0,
-            "group_fwd_mask", 0x4000)
+        if run("ip", "link", "add", "bridge", "type", "bridge", "mcast_snooping", 0,
+               "group_fwd_mask", 0x4000, check=False).returncode != 0:
+            skip("this kernel has no bridge")
         run("sysctl", "-qw", "net.ipv6.conf.bridge.disable_ipv6=1")
         for d in devices:
             run("ip", "link", "set", d, "master", "bridge")
