@@ -3,11 +3,15 @@
 #include <string.h>
 
 #include "config.h"
+#include "engine/af_xdp/setup.h"
 #include "engine/engine.h"
 #include "engine/mem/mem.h"
 
 const struct engine_ops *const engines[] = {
 	&mem_engine,
+#if HAVE_AF_XDP
+	&af_xdp_engine,
+#endif
 	NULL,
 };
 

@@ -1,0 +1,178 @@
+/* The steering program of a port: loaded, attached by a bpf_link (which the kernel undoes when we
+ * die), its maps filled. */
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <linux/if_link.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "culvert/abi.h"
+#include "engine/af_xdp/af_xdp.h"
+#include "engine/af_xdp/explain.h"
+#include "engine/af_xdp/internal.h"
+#include "steer.skel.h"
+
+#ifndef BPF_F_XDP_HAS_FRAGS
+#define BPF_F_XDP_HAS_FRAGS (1U << 5)
+#endif
+
+/* Leaf code doesn't log: errors are told by errno. */
+static int say_nothing(enum libbpf_print_level level, const char *format, va_list arguments)
+{
+	return 0;
+}
+
+static int load(uint32_t n_queues, bool frags, struct steer **ret_program)
+{
+	struct steer *program;
+	int err;
+
+	libbpf_set_print(say_nothing);
+	program = steer__open();
+	if (!program)
+		return -errno;
+	if ((err = bpf_map__set_max_entries(program->maps.sockets, n_queues)) ||
+		(err = bpf_map__set_max_entries(program->maps.outcomes, n_queues)))
+		goto destroy;
+	if (frags)
+		bpf_program__set_flags(program->progs.steer,
+			bpf_program__flags(program->progs.steer) | BPF_F_XDP_HAS_FRAGS);
+	err = steer__load(program);
+	if (err)
+		goto destroy;
+	*ret_program = program;
+	return 0;
+destroy:
+	steer__destroy(program);
+	return err;
+}
+
+int xdp_program_try(struct reason *r)
+{
+	struct steer *program;
+	int err = load(1, false, &program);
+
+	if (err)
+		return explain_load(err, r);
+	steer__destroy(program);
+	return 0;
+}
+
+int xdp_program_load(struct xdp_port *p, bool keep_host, bool frags, struct reason *r)
+{
+	int err = load(p->device.rx_queues, frags, &p->program);
+
+	if (err)
+		return explain_load(err, r);
+	memcpy(p->program->bss->settings.mac, p->device.mac, sizeof(p->device.mac));
+	p->program->bss->settings.keep_host = keep_host;
+	return 0;
+}
+
+void xdp_program_unload(struct xdp_port *p)
+{
+	xdp_program_detach(p);
+	steer__destroy(p->program); /* takes NULL */
+	p->program = NULL;
+}
+
+static uint32_t attached_program(const struct device *d)
+{
+	LIBBPF_OPTS(bpf_xdp_query_opts, query);
+
+	if (bpf_xdp_query((int)d->ifindex, 0, &query))
+		return 0;
+	if (query.attach_mode == XDP_ATTACHED_MULTI)
+		return query.drv_prog_id ? query.drv_prog_id : query.skb_prog_id;
+	return query.prog_id;
+}
+
+int xdp_program_attach(struct xdp_port *p, uint32_t flags, struct reason *r)
+{
+	LIBBPF_OPTS(bpf_link_create_opts, options, .flags = flags);
+	int fd = bpf_program__fd(p->program->progs.steer);
+	uint32_t holder = attached_program(&p->device);
+
+	/* The other mode's program would let ours be attached and then get the frames first. */
+	if (holder)
+		return explain_attach(-EBUSY, &p->device, flags, holder, r);
+	p->link_fd = bpf_link_create(fd, (int)p->device.ifindex, BPF_XDP, &options);
+	if (p->link_fd >= 0)
+		return 0;
+	return explain_attach(
+		-errno, &p->device, flags, errno == EBUSY ? attached_program(&p->device) : 0, r);
+}
+
+void xdp_program_detach(struct xdp_port *p)
+{
+	if (p->link_fd >= 0)
+		close(p->link_fd);
+	p->link_fd = -1;
+}
+
+int xdp_program_steer(struct xdp_port *p, const struct xdp_queue *q, struct reason *r)
+{
+	int map = bpf_map__fd(p->program->maps.sockets);
+
+	if (bpf_map_update_elem(map, &q->base.idx, &q->fd, BPF_ANY) == 0)
+		return 0;
+	return reason_set(r, -errno, NULL, "queue %u of %s has a socket but gets no frames: %s",
+		q->base.idx, p->device.name, strerror(errno));
+}
+
+static bool listed(const struct culvert_host_address *address,
+	const struct culvert_host_address *list, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (memcmp(address, &list[i], sizeof(*address)) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Two passes, as deleting while walking starts the walk anew. */
+static void forget_others(int map, const struct culvert_host_address *list, size_t n)
+{
+	struct culvert_host_address *old = calloc(CULVERT_HOST_ADDRESSES_MAX, sizeof(*old));
+	struct culvert_host_address *from = NULL;
+	size_t n_old = 0;
+
+	if (!old)
+		return;
+	while (n_old < CULVERT_HOST_ADDRESSES_MAX &&
+		bpf_map_get_next_key(map, from, &old[n_old]) == 0) {
+		from = &old[n_old];
+		n_old++;
+	}
+	for (size_t i = 0; i < n_old; i++) {
+		if (!listed(&old[i], list, n))
+			bpf_map_delete_elem(map, &old[i]);
+	}
+	free(old);
+}
+
+int af_xdp_host_addresses(struct port *base, const struct culvert_host_address *addresses, size_t n,
+	struct reason *ret_reason)
+{
+	struct xdp_port *p = (struct xdp_port *)base;
+	int map = bpf_map__fd(p->program->maps.host_addresses);
+	struct device now;
+	uint8_t yes = 1;
+	int err = 0;
+
+	if (device_read(p->device.name, &now, NULL) == 0 && now.ifindex == p->device.ifindex)
+		memcpy(p->program->bss->settings.mac, now.mac, sizeof(now.mac));
+	for (size_t i = 0; i < n && !err; i++) {
+		if (bpf_map_update_elem(map, &addresses[i], &yes, BPF_ANY))
+			err = -errno;
+	}
+	if (!err)
+		forget_others(map, addresses, n);
+	if (err)
+		return reason_set(ret_reason, err, "`keep_host: false`, or fewer addresses",
+			"%s has more addresses than can be kept for this host (%d): %s",
+			p->device.name, CULVERT_HOST_ADDRESSES_MAX, strerror(-err));
+	return 0;
+}

@@ -1,0 +1,89 @@
+/* Reads what the engine must know of a network device: by ioctl, as they follow the process's
+ * network namespace where /sys may show another's. */
+#include "engine/af_xdp/device.h"
+
+#include <errno.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* The receive queues of drivers that don't answer ETHTOOL_GCHANNELS (tun): by /sys, where it shows
+ * this device. */
+static uint32_t count_in_sysfs(const struct device *d)
+{
+	char path[128];
+	unsigned int ifindex = 0;
+	uint32_t n = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/class/net/%s/ifindex", d->name);
+	f = fopen(path, "re");
+	if (f) {
+		if (fscanf(f, "%u", &ifindex) != 1)
+			ifindex = 0;
+		fclose(f);
+	}
+	if (ifindex != d->ifindex)
+		return 1;
+	do {
+		snprintf(path, sizeof(path), "/sys/class/net/%s/queues/rx-%u", d->name, n);
+	} while (access(path, F_OK) == 0 && ++n < 1024);
+	return n ? n : 1;
+}
+
+static void read_ethtool(int fd, struct ifreq *request, struct device *d)
+{
+	struct ethtool_drvinfo driver = {.cmd = ETHTOOL_GDRVINFO};
+	struct ethtool_channels channels = {.cmd = ETHTOOL_GCHANNELS};
+
+	request->ifr_data = (char *)&driver;
+	if (ioctl(fd, SIOCETHTOOL, request) == 0) {
+		driver.driver[sizeof(driver.driver) - 1] = '\0';
+		snprintf(d->driver, sizeof(d->driver), "%s", driver.driver);
+	}
+	request->ifr_data = (char *)&channels;
+	if (ioctl(fd, SIOCETHTOOL, request) == 0)
+		d->rx_queues = channels.combined_count + channels.rx_count;
+	if (d->rx_queues == 0)
+		d->rx_queues = count_in_sysfs(d);
+}
+
+int device_read(const char *name, struct device *ret_device, struct reason *r)
+{
+	struct ifreq request = {0};
+	struct device d = {0};
+	int fd, err = 0;
+
+	d.ifindex = if_nametoindex(name); /* alternative names too */
+	if (d.ifindex == 0 || !if_indextoname(d.ifindex, request.ifr_name))
+		return reason_set(r, -ENODEV, "`ip link` lists the devices of this namespace",
+			"there is no network device %s here", name);
+	snprintf(d.name, sizeof(d.name), "%s", request.ifr_name);
+
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return reason_set(
+			r, -errno, NULL, "%s: no socket to read it by: %s", name, strerror(errno));
+	if (ioctl(fd, SIOCGIFMTU, &request) == 0)
+		d.mtu = (uint32_t)request.ifr_mtu;
+	else
+		err = -errno;
+	if (!err && ioctl(fd, SIOCGIFFLAGS, &request) == 0)
+		d.up = (request.ifr_flags & IFF_UP) != 0;
+	if (!err && ioctl(fd, SIOCGIFHWADDR, &request) == 0)
+		memcpy(d.mac, request.ifr_hwaddr.sa_data, sizeof(d.mac));
+	if (!err)
+		read_ethtool(fd, &request, &d);
+	close(fd);
+	if (err)
+		return reason_set(r, err, NULL, "%s can't be read: %s", name, strerror(-err));
+	*ret_device = d;
+	return 0;
+}

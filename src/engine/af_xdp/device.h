@@ -1,0 +1,32 @@
+/* What the engine reads of a network device; it changes nothing there. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/reason.h"
+
+struct device {
+	char name[64];
+	char driver[32]; /* ethtool's name of it; "" where it tells none */
+	uint32_t ifindex;
+	uint32_t mtu; /* bytes */
+	uint8_t mac[6];
+	bool up;
+	uint32_t rx_queues;
+};
+
+int device_read(const char *name, struct device *ret_device, struct reason *r);
+
+/* quirks.c: what is known of a driver and can't be asked of the kernel. */
+struct quirk {
+	const char *driver;
+	uint32_t mtu_native; /* largest MTU for native XDP without frags, 4 KiB pages; 0: unknown */
+	bool zero_copy;	     /* some kernel has zero-copy for it */
+	bool no_frags;	     /* native XDP with frags would lose frames */
+	uint32_t zero_copy_slot; /* smallest slot that works with zero-copy, bytes; 0: any */
+	const char *note;	 /* when native XDP or zero-copy is refused; may be NULL */
+	const char *remedy;	 /* %s: the device; may be NULL */
+};
+/* Never NULL. */
+const struct quirk *quirk_of(const char *driver);

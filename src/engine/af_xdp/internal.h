@@ -1,0 +1,69 @@
+/* What the files of the AF_XDP engine share. */
+#pragma once
+
+#include "engine/af_xdp/device.h"
+#include "engine/af_xdp/ring.h"
+#include "engine/engine.h"
+#include "frame/pool.h"
+
+struct steer; /* the skeleton */
+
+struct xdp_queue {
+	struct queue base;
+	/* hot: the owning worker's */
+	struct ring rx, tx, fill, done;
+	int fd;
+	bool busy;	      /* prefer-busy-poll: every rx drives the device's NAPI */
+	uint32_t fill_target; /* slots the kernel should have for receiving */
+	uint32_t n_fill;      /* slots it has: in the fill ring, its own hands or the rx ring */
+	uint32_t n_tx;	      /* in the tx ring, the device or the completion ring */
+	/* Per slot of the pool, which holder this queue lent it to (HOLDER_FILL or HOLDER_TX), or
+	 * HOLDER_FREE: the kernel gives nothing back when a socket closes, so we must know. */
+	uint8_t *lent;
+};
+
+struct xdp_port {
+	struct port base;
+	struct device device;
+	const struct memory *memory;
+	struct steer *program;
+	int link_fd; /* -1: not attached */
+	uint32_t n_queues;
+	struct xdp_queue *queues; /* [n_queues] */
+	struct queue **queue_list;
+};
+
+/* queue.c: the hot path. */
+extern const struct queue_ops af_xdp_queue_ops;
+/* Hands slots to the kernel for receiving, up to fill_target. */
+void xdp_queue_refill(struct xdp_queue *q);
+/* Starts transmission of what is in the ring (bounded), takes finished transmissions back. */
+void xdp_queue_reap(struct xdp_queue *q);
+
+/* socket.c: one socket and its rings. */
+struct socket_settings {
+	const struct memory *memory;
+	const struct device *device;
+	uint32_t queue;	  /* of the device */
+	uint32_t rx_ring; /* descriptors */
+	uint32_t tx_ring;
+	uint16_t bind_flags; /* XDP_COPY or XDP_ZEROCOPY */
+	bool busy;
+	int umem_fd; /* the socket of this port that registered the memory; -1: this one does */
+};
+/* base.pool, fill_target and lent are set; fills, then binds. On failure every slot is back in the
+ * pool and the queue is as before. */
+int xdp_socket_open(struct xdp_queue *q, const struct socket_settings *s, struct reason *r);
+/* Takes one that is not open (fd -1). Every slot goes back to the pool. */
+void xdp_socket_close(struct xdp_queue *q);
+/* What the kernel really does, by XDP_OPTIONS. */
+bool xdp_socket_is_zero_copy(const struct xdp_queue *q);
+
+/* attach.c: the program and its link. flags: XDP_FLAGS_DRV_MODE or XDP_FLAGS_SKB_MODE. */
+int xdp_program_load(struct xdp_port *p, bool keep_host, bool frags, struct reason *r);
+void xdp_program_unload(struct xdp_port *p);
+int xdp_program_attach(struct xdp_port *p, uint32_t flags, struct reason *r);
+void xdp_program_detach(struct xdp_port *p);
+int xdp_program_steer(struct xdp_port *p, const struct xdp_queue *q, struct reason *r);
+/* Loads and forgets: may this process? */
+int xdp_program_try(struct reason *r);

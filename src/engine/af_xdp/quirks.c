@@ -1,0 +1,50 @@
+/* What is known of drivers and can't be asked of the kernel: limits, refusals and traps, one row a
+ * driver. Sources: the drivers' own code (MTU limits for 4 KiB pages), Documentation/networking,
+ * and reports of the field. */
+#include <string.h>
+
+#include "engine/af_xdp/device.h"
+
+static const struct quirk quirks[] = {
+	/* drivers/net/veth.c: page - headroom - room for skb_shared_info; with frags the peer keeps
+	 * TSO, whose frames of 64 KB no slot holds. */
+	{.driver = "veth", .mtu_native = 3520, .no_frags = true},
+	{.driver = "virtio_net",
+		.mtu_native = 3506,
+		.zero_copy = true,
+		.note = "virtio needs a pair of transmit queues more for each CPU, and no LRO or "
+			"checksum offload promised by its host",
+		.remedy = "ethtool -K %s lro off; ethtool -L %s combined N (half of what it has)"},
+	{.driver = "tun", .mtu_native = 1500, .no_frags = true},
+	{.driver = "igc", .mtu_native = 1500, .zero_copy = true},
+	/* Zero-copy since 6.14; chunks of 2048 bytes split frames above 1 KB without a word. */
+	{.driver = "igb", .mtu_native = 3046, .zero_copy = true, .zero_copy_slot = 4096},
+	{.driver = "i40e", .mtu_native = 3046, .zero_copy = true},
+	{.driver = "ice", .mtu_native = 3046, .zero_copy = true},
+	{.driver = "ixgbe", .mtu_native = 3046, .zero_copy = true},
+	{.driver = "mlx5_core", .mtu_native = 3498, .zero_copy = true},
+	{.driver = "ena",
+		.mtu_native = 3818,
+		.note = "ENA takes XDP with an MTU of at most 3818 and at most half of its "
+			"channels",
+		.remedy = "ip link set dev %s mtu 3498; ethtool -L %s combined N (half of its "
+			  "maximum)"},
+	{.driver = "gve", .zero_copy = true},
+	{.driver = "idpf", .zero_copy = true},
+	{.driver = "stmmac", .zero_copy = true},
+	{.driver = "nfp", .zero_copy = true},
+	{.driver = "fsl_dpaa2_eth", .zero_copy = true},
+	{.driver = "tsnep", .zero_copy = true},
+	{.driver = "lo", .no_frags = true},
+};
+
+const struct quirk *quirk_of(const char *driver)
+{
+	static const struct quirk none = {.driver = ""};
+
+	for (size_t i = 0; i < sizeof(quirks) / sizeof(quirks[0]); i++) {
+		if (strcmp(quirks[i].driver, driver) == 0)
+			return &quirks[i];
+	}
+	return &none;
+}
