@@ -16,3 +16,4 @@ struct command {
 extern const struct command commands[];
 
 int cmd_version(int argc, char **argv);
+int cmd_relay(int argc, char **argv);

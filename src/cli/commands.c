@@ -15,6 +15,12 @@ int cmd_version(int argc, char **argv)
 }
 
 const struct command commands[] = {
+	{"relay",
+		"relay LISTEN TO [LISTEN TO ...] [--set KEY=VALUE ...] [--workers N] "
+		"[--max-connections N] [--drain TIME] [--log LEVEL]",
+		"carries connections from LISTEN to TO: tcp:HOST:PORT, unix:/path, unix:@name, "
+		"fd:N",
+		cmd_relay},
 	{"version", "version", "the version and the engines it was built with", cmd_version},
 	{0},
 };

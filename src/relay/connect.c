@@ -1,0 +1,143 @@
+/* Brings a connection to a target: chooses one, connects without waiting, goes on to the next
+ * when that fails. */
+#include <errno.h>
+#include <stddef.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/reason.h"
+#include "relay/flow.h"
+#include "relay/health.h"
+#include "relay/relay_internal.h"
+#include "relay/resolve.h"
+#include "relay/sockopt.h"
+
+/* Trouble on this machine says nothing about the target. */
+static bool local_trouble(int err)
+{
+	return err == EMFILE || err == ENFILE || err == ENOMEM || err == ENOBUFS ||
+	       err == EADDRNOTAVAIL || err == EPERM || err == EACCES || err == EADDRINUSE;
+}
+
+static void open_now(struct flow *f)
+{
+	f->state = FLOW_OPEN;
+	f->deadline_ns = 0;
+	f->last_ns = f->loop->now_ns;
+	f->end[1].writable = true;
+	health_good(f->route, f->target);
+}
+
+static void release_target(struct flow *f)
+{
+	struct end *e = &f->end[1];
+
+	if (e->fd >= 0)
+		close(e->fd);
+	e->fd = -1;
+	e->readable = e->writable = e->hung_up = e->failed = e->urgent = false;
+	atomic_fetch_sub_explicit(&f->target->active, 1, memory_order_relaxed);
+	f->target = NULL;
+}
+
+/* 0 when the attempt is under way or done, else -errno. */
+static int attempt(struct flow *f)
+{
+	const struct endpoint *to = &f->target->settings->endpoint;
+	struct end *e = &f->end[1];
+	const struct address *address = &to->address;
+	struct address resolved;
+	struct reason reason = {0};
+	int fd, r;
+
+	if (f->target->name) {
+		r = name_pick(f->target->name, &resolved);
+		if (r < 0)
+			return r;
+		address = &resolved;
+	}
+	fd = sockopt_socket(&f->route->s, address->sa.sa_family);
+	if (fd < 0)
+		return fd;
+	e->fd = fd;
+	e->inet = address->sa.sa_family != AF_UNIX;
+	r = sockopt_target(fd, &f->route->s, address->sa.sa_family, &f->client, &reason);
+	if (r < 0)
+		return r;
+	r = connect(fd, &address->sa, address->size) < 0 ? -errno : 0;
+	if (r < 0 && r != -EINPROGRESS)
+		return r;
+	if (r == 0)
+		open_now(f);
+	return loop_watch(
+		f->loop, fd, &e->handle, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET);
+}
+
+void flow_connect(struct flow *f)
+{
+	int err = EHOSTUNREACH;
+
+	f->state = FLOW_CONNECTING;
+	while (f->attempts <= f->route->s.retries) {
+		struct target *t = balance_pick(f->route, &f->client.sa, f->tried);
+
+		if (!t)
+			break;
+		if (f->attempts++)
+			counter_add(&f->counters->retries, 1);
+		f->tried |= 1U << (t - f->route->targets);
+		f->target = t;
+		atomic_fetch_add_explicit(&t->active, 1, memory_order_relaxed);
+		f->state = FLOW_CONNECTING;
+		f->deadline_ns = f->route->s.connect_timeout_ns
+					 ? f->loop->now_ns + f->route->s.connect_timeout_ns
+					 : 0;
+		err = -attempt(f);
+		if (err == 0)
+			return;
+		f->last_err = err;
+		if (local_trouble(err))
+			loop_exhausted(f->loop, "connect", err);
+		else
+			health_bad(f->route, t, err);
+		release_target(f);
+	}
+	log_debug("route %s: no target can be reached: %s", f->route->s.name,
+		strerrordesc_np(f->last_err ? f->last_err : err));
+	if (f->last_err && local_trouble(f->last_err))
+		flow_finish(f, FLOW_END_ERROR + RELAY_ERROR_SYSTEM);
+	else
+		flow_finish(
+			f, FLOW_END_ERROR + (f->last_err == ETIMEDOUT ? RELAY_ERROR_CONNECT_TIMEOUT
+								      : RELAY_ERROR_CONNECT));
+}
+
+void flow_connect_failed(struct flow *f, int err)
+{
+	f->last_err = err;
+	if (local_trouble(err))
+		loop_exhausted(f->loop, "connect", err);
+	else
+		health_bad(f->route, f->target, err);
+	release_target(f);
+	flow_connect(f);
+	flow_arm(f);
+}
+
+void flow_connected(struct flow *f)
+{
+	struct end *e = &f->end[1];
+	int err = e->failed ? end_error(e) : 0;
+
+	if (err) {
+		flow_connect_failed(f, err);
+		return;
+	}
+	if (!e->writable)
+		return;
+	e->failed = false;
+	open_now(f);
+	flow_run(f);
+}

@@ -1,0 +1,366 @@
+/*
+ * Moves bytes from one end of a flow to the other: copies small messages, splices bulk, and
+ * changes between the two as it goes. The order of bytes is: held, then the pipe, then the
+ * source's queue; nothing is taken from one place while an earlier one has bytes.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "relay/flow.h"
+
+/* What one direction may move in one turn of the loop before others have theirs. */
+#define TURN_BYTES (1U << 20)
+/* A copy reads this much at once; a read that fills it says that there is bulk. */
+#define COPY_BYTES 16384U
+/* Where splicing is not to be had, reads of this size make the best of copying. */
+#define COPY_BULK_BYTES LOOP_BUFFER_SIZE
+/* Turns that splice less than this are small; after SMALL_TURNS in a row bytes are copied. */
+#define SMALL_BYTES 8192U
+#define SMALL_TURNS 2
+/* With a rate limit, bytes move in chunks of this much time. */
+#define SLICE_NS  8000000ULL
+#define SLICE_MIN 1024U
+
+enum step {
+	STEP_AGAIN, /* did something; there may be more */
+	STEP_WAIT,  /* nothing more until an event */
+};
+
+bool direction_pending(const struct direction *d)
+{
+	return d->held_size > 0 || d->pipe_bytes > 0;
+}
+
+static void account(struct flow *f, unsigned int i, uint64_t n, _Atomic uint64_t *engine)
+{
+	f->dir[i].bytes += n;
+	f->last_ns = f->loop->now_ns;
+	counter_add(&f->counters->bytes[i], n);
+	counter_add(engine, n);
+	limit_charge(&f->dir[i].limit, n, f->loop->now_ns);
+	limit_charge(&f->route->rate, n, f->loop->now_ns);
+}
+
+void direction_drop(struct flow *f, unsigned int i)
+{
+	struct direction *d = &f->dir[i];
+
+	free(d->held);
+	d->held = NULL;
+	d->held_size = d->held_at = 0;
+	if (d->pipe && d->pipe_bytes)
+		pipe_discard(&f->loop->pipes, d->pipe);
+	else if (d->pipe)
+		pipe_give(&f->loop->pipes, d->pipe);
+	d->pipe = NULL;
+	d->pipe_bytes = 0;
+	d->ended = d->closed = true;
+}
+
+/* The sink is gone. What it sent before that still goes to the source: the reverse direction
+ * reads on and finds the reset behind the last byte. */
+static void sink_lost(struct flow *f, unsigned int i)
+{
+	struct end *sink = &f->end[1 - i];
+
+	direction_drop(f, i);
+	sink->lost = true;
+	sink->readable = true;
+	if (f->dir[1 - i].ended && f->reset < 0)
+		f->reset = (int8_t)(1 - i);
+}
+
+int end_error(const struct end *e)
+{
+	int err = 0;
+	socklen_t size = sizeof(err);
+
+	if (getsockopt(e->fd, SOL_SOCKET, SO_ERROR, &err, &size) < 0)
+		return errno;
+	return err;
+}
+
+/* The source said that it ends, with -errno or (0) by its FIN. A FIN that the kernel shows
+ * after it reported a reset elsewhere is none. */
+static void source_ended(struct flow *f, unsigned int i, int err)
+{
+	struct end *source = &f->end[i];
+
+	f->dir[i].ended = true;
+	source->readable = false;
+	if (!err && source->failed && !source->file)
+		err = end_error(source);
+	if ((err || source->lost) && f->reset < 0)
+		f->reset = (int8_t)i;
+}
+
+/* Sends bytes that are in memory; keeps what the sink has no room for. */
+static enum step send_bytes(struct flow *f, unsigned int i, const uint8_t *bytes, uint32_t size)
+{
+	struct direction *d = &f->dir[i];
+	struct end *sink = &f->end[1 - i];
+	ssize_t n;
+
+	do {
+		n = send(sink->fd, bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0 && errno != EAGAIN) {
+		sink_lost(f, i);
+		return STEP_WAIT;
+	}
+	if (n < 0)
+		n = 0;
+	account(f, i, (uint64_t)n, &f->counters->copied);
+	if ((uint32_t)n == size)
+		return STEP_AGAIN;
+	sink->writable = false;
+	d->held = malloc(size - (uint32_t)n);
+	if (!d->held) { /* these bytes are lost: so is the connection, and visibly */
+		f->reset = (int8_t)i;
+		direction_drop(f, i);
+		return STEP_WAIT;
+	}
+	memcpy(d->held, bytes + n, size - (uint32_t)n);
+	d->held_size = size - (uint32_t)n;
+	d->held_at = 0;
+	return STEP_WAIT;
+}
+
+static enum step send_held(struct flow *f, unsigned int i)
+{
+	struct direction *d = &f->dir[i];
+	struct end *sink = &f->end[1 - i];
+	ssize_t n;
+
+	do {
+		n = send(sink->fd, d->held + d->held_at, d->held_size, MSG_NOSIGNAL | MSG_DONTWAIT);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0 && errno == EAGAIN) {
+		sink->writable = false;
+		return STEP_WAIT;
+	}
+	if (n < 0) {
+		sink_lost(f, i);
+		return STEP_WAIT;
+	}
+	account(f, i, (uint64_t)n, &f->counters->copied);
+	d->held_at += (uint32_t)n;
+	d->held_size -= (uint32_t)n;
+	if (d->held_size) {
+		sink->writable = false;
+		return STEP_WAIT;
+	}
+	free(d->held);
+	d->held = NULL;
+	return STEP_AGAIN;
+}
+
+static bool refused(int err)
+{
+	return err == EINVAL || err == ENOSYS || err == EPERM || err == EOPNOTSUPP ||
+	       err == EACCES || err == ENOMEM;
+}
+
+static void splice_refused(struct flow *f, unsigned int i, int err)
+{
+	struct direction *d = &f->dir[i];
+
+	d->no_splice = true;
+	d->mode = MODE_COPY;
+	counter_add(&f->counters->fallbacks, 1);
+	if (!atomic_exchange_explicit(&f->route->splice_logged, true, memory_order_relaxed))
+		log_warn("route %s: splice is refused here (%s); its bytes are copied instead",
+			f->route->s.name, strerror(err));
+}
+
+/* Pipe to sink. */
+static enum step send_pipe(struct flow *f, unsigned int i)
+{
+	struct direction *d = &f->dir[i];
+	struct end *sink = &f->end[1 - i];
+	ssize_t n;
+
+	if (d->drain_by_copy) {
+		uint32_t most = d->pipe_bytes < COPY_BULK_BYTES ? d->pipe_bytes : COPY_BULK_BYTES;
+
+		n = read(d->pipe->read_fd, f->loop->buffer, most);
+		if (n <= 0) { /* can't be: it holds pipe_bytes. Lost bytes end the flow. */
+			f->reset = (int8_t)i;
+			direction_drop(f, i);
+			return STEP_WAIT;
+		}
+		d->pipe_bytes -= (uint32_t)n;
+		return send_bytes(f, i, f->loop->buffer, (uint32_t)n);
+	}
+	do {
+		n = splice(d->pipe->read_fd, NULL, sink->fd, NULL, d->pipe_bytes,
+			SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+	} while (n < 0 && errno == EINTR);
+	if (n > 0) {
+		d->pipe_bytes -= (uint32_t)n;
+		account(f, i, (uint64_t)n, &f->counters->spliced);
+		return STEP_AGAIN;
+	}
+	if (n < 0 && errno == EAGAIN) {
+		sink->writable = false;
+		return STEP_WAIT;
+	}
+	if (n < 0 && refused(errno)) {
+		splice_refused(f, i, errno);
+		d->drain_by_copy = true;
+		return STEP_AGAIN;
+	}
+	sink_lost(f, i);
+	return STEP_WAIT;
+}
+
+/* Source to sink through the loop's buffer. */
+static enum step copy(struct flow *f, unsigned int i, uint64_t most)
+{
+	struct direction *d = &f->dir[i];
+	struct end *source = &f->end[i];
+	uint32_t size = d->no_splice ? COPY_BULK_BYTES : COPY_BYTES;
+	ssize_t n;
+
+	if (size > most)
+		size = (uint32_t)most;
+	do {
+		n = recv(source->fd, f->loop->buffer, size, MSG_DONTWAIT);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0 && errno == EAGAIN) {
+		source->readable = false;
+		return STEP_WAIT;
+	}
+	if (n <= 0) {
+		source_ended(f, i, n < 0 ? errno : 0);
+		return STEP_WAIT;
+	}
+	if ((uint32_t)n < size && source->inet && !source->urgent) {
+		/* epoll(7): a short read means that the queue is empty. */
+		source->readable = source->failed;
+		if (source->hung_up && !source->failed)
+			source_ended(f, i, 0);
+	} else if (!d->no_splice && (uint32_t)n == size && d->mode == MODE_COPY) {
+		d->mode = MODE_SPLICE;
+		d->small_turns = 0;
+	}
+	return send_bytes(f, i, f->loop->buffer, (uint32_t)n);
+}
+
+/* Source to pipe. */
+static enum step fill_pipe(struct flow *f, unsigned int i, uint64_t most)
+{
+	struct direction *d = &f->dir[i];
+	struct end *source = &f->end[i];
+	ssize_t n;
+
+	if (!d->pipe) {
+		d->pipe = pipe_take(&f->loop->pipes, f->loop->now_ns);
+		if (!d->pipe)
+			return copy(f, i, most);
+	}
+	do {
+		n = splice(source->fd, NULL, d->pipe->write_fd, NULL,
+			most < TURN_BYTES ? (size_t)most : TURN_BYTES,
+			SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+	} while (n < 0 && errno == EINTR);
+	if (n > 0) {
+		d->pipe_bytes += (uint32_t)n;
+		return STEP_AGAIN;
+	}
+	/* The pipe is empty here: EAGAIN speaks of the source. At an urgent mark it speaks of
+	 * the mark, and 0 is no end. recv tells. */
+	if (n < 0 && errno == EAGAIN && !source->urgent) {
+		source->readable = false;
+		return STEP_WAIT;
+	}
+	if (n < 0 && errno != EAGAIN && !refused(errno)) { /* the kernel says it only once */
+		source_ended(f, i, errno);
+		return STEP_WAIT;
+	}
+	if (n < 0 && refused(errno))
+		splice_refused(f, i, errno);
+	return copy(f, i, most);
+}
+
+/* What the rates let through now; 0 sets f->wait_ns. */
+static uint64_t allowed(struct flow *f, unsigned int i)
+{
+	struct limit *own = &f->dir[i].limit, *route = &f->route->rate;
+	uint64_t now = f->loop->now_ns, a, b, wait, chunk;
+
+	if (!own->per_s && !route->per_s)
+		return TURN_BYTES;
+	a = limit_wait_ns(own, now);
+	b = limit_wait_ns(route, now);
+	wait = a > b ? a : b;
+	if (wait) {
+		if (!f->wait_ns || now + wait < f->wait_ns)
+			f->wait_ns = now + wait;
+		return 0;
+	}
+	a = limit_chunk(own, SLICE_NS, SLICE_MIN);
+	b = limit_chunk(route, SLICE_NS, SLICE_MIN);
+	chunk = a < b ? a : b;
+	return chunk < TURN_BYTES ? chunk : TURN_BYTES;
+}
+
+static enum step step(struct flow *f, unsigned int i, uint64_t most)
+{
+	struct direction *d = &f->dir[i];
+	struct end *source = &f->end[i], *sink = &f->end[1 - i];
+
+	if (direction_pending(d) && !sink->writable)
+		return STEP_WAIT;
+	if (d->held_size)
+		return send_held(f, i);
+	if (d->pipe_bytes)
+		return send_pipe(f, i);
+	d->drain_by_copy = false;
+	if (d->ended || !source->readable)
+		return STEP_WAIT;
+	if (d->mode == MODE_SPLICE)
+		return fill_pipe(f, i, most);
+	return copy(f, i, most);
+}
+
+bool direction_move(struct flow *f, unsigned int i)
+{
+	struct direction *d = &f->dir[i];
+	uint64_t before = d->bytes, most, moved = 0;
+	enum direction_mode mode = d->mode;
+	bool more = false;
+
+	if (d->closed)
+		return false;
+	for (;;) {
+		most = allowed(f, i);
+		if (!most && !direction_pending(d))
+			break;
+		if (moved >= TURN_BYTES) {
+			more = true;
+			break;
+		}
+		if (step(f, i, most) == STEP_WAIT)
+			break;
+		moved = d->bytes - before;
+	}
+	moved = d->bytes - before;
+	if (d->pipe && !d->pipe_bytes) {
+		pipe_give(&f->loop->pipes, d->pipe);
+		d->pipe = NULL;
+	}
+	if (mode == MODE_SPLICE && d->mode == MODE_SPLICE && moved &&
+		f->route->s.engine == ROUTE_ENGINE_AUTO && !f->wait_ns) {
+		d->small_turns = moved < SMALL_BYTES ? d->small_turns + 1 : 0;
+		if (d->small_turns >= SMALL_TURNS)
+			d->mode = MODE_COPY;
+	}
+	return more;
+}

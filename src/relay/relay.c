@@ -1,0 +1,436 @@
+/* The relay as control sees it: threads, routes, drain, numbers. */
+#include "relay/relay.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/reason.h"
+#include "relay/flow.h"
+#include "relay/health.h"
+#include "relay/listener.h"
+#include "relay/relay_internal.h"
+#include "relay/resolve.h"
+#include "relay/sockopt.h"
+
+/* How long a new route waits for the first answer of the name servers. */
+#define NAME_WAIT_NS  3000000000ULL
+#define DRAIN_POLL_NS 10000000L
+/* Descriptors that are neither connections nor pipes: loops, listeners, logs, the daemon's. */
+#define DESCRIPTORS_SPARE 64
+
+const char *relay_error_name(enum relay_error e)
+{
+	static const char *const names[] = {
+		[RELAY_ERROR_CONNECT] = "connect",
+		[RELAY_ERROR_CONNECT_TIMEOUT] = "connect_timeout",
+		[RELAY_ERROR_RESET_CLIENT] = "reset_client",
+		[RELAY_ERROR_RESET_TARGET] = "reset_target",
+		[RELAY_ERROR_IDLE] = "idle",
+		[RELAY_ERROR_HALF_CLOSE] = "half_close",
+		[RELAY_ERROR_PROXY] = "proxy",
+		[RELAY_ERROR_SYSTEM] = "system",
+	};
+	_Static_assert(sizeof(names) / sizeof(names[0]) == RELAY_ERRORS, "a name for each");
+
+	return names[e];
+}
+
+/* A call that a loop's thread makes while control's thread waits for it. */
+struct call {
+	struct message message;
+	int (*fn)(struct loop *loop, struct route *route);
+	struct route *route;
+	int result;
+	sem_t done;
+};
+
+static void answer(struct loop *loop, struct message *m)
+{
+	struct call *c = (struct call *)(void *)m;
+
+	c->result = c->fn(loop, c->route);
+	sem_post(&c->done);
+}
+
+static int call(struct loop *loop, int (*fn)(struct loop *, struct route *), struct route *route)
+{
+	struct call c = {.message.fn = answer, .fn = fn, .route = route};
+
+	sem_init(&c.done, 0, 0);
+	loop_post(loop, &c.message);
+	while (sem_wait(&c.done) < 0)
+		assert(errno == EINTR);
+	sem_destroy(&c.done);
+	return c.result;
+}
+
+static int do_quit(struct loop *loop, struct route *route)
+{
+	(void)route;
+	loop->quit = true;
+	return 0;
+}
+
+static int do_stop(struct loop *loop, struct route *route)
+{
+	listener_stop(loop, route);
+	health_stop(loop, route);
+	return 0;
+}
+
+static int do_cut(struct loop *loop, struct route *route)
+{
+	struct flow *next;
+	int n = 0;
+
+	(void)route;
+	for (struct flow *f = loop->flows; f; f = next, n++) {
+		next = f->next;
+		flow_cut(f);
+	}
+	return n;
+}
+
+/* Each connection has two descriptors: the system's hard limit is the one to work with. */
+static uint64_t raise_descriptors(void)
+{
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) < 0)
+		return 1024;
+	if (files.rlim_cur < files.rlim_max) {
+		files.rlim_cur = files.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &files);
+		(void)getrlimit(RLIMIT_NOFILE, &files);
+	}
+	return files.rlim_cur;
+}
+
+static int start_thread(struct loop *loop)
+{
+	sigset_t all, before;
+	int err;
+
+	/* Signals are control's. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &before);
+	err = pthread_create(&loop->thread, NULL, loop_run, loop);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return -err;
+}
+
+static int start_loops(struct relay *relay)
+{
+	struct pipe_limits limits;
+	struct pipe_budget pipes;
+	int r;
+
+	pipe_limits_read(&limits);
+	pipes = pipe_plan(&limits, relay->n_loops);
+	log_debug("relay: %u pipes of %u bytes and %u of %u for each worker", pipes.large,
+		pipes.large_size, pipes.small, PIPE_SMALL_SIZE);
+	for (unsigned int i = 0; i < relay->n_loops; i++) {
+		r = loop_open(&relay->loops[i], relay, i, &pipes);
+		if (r == 0)
+			r = start_thread(&relay->loops[i]);
+		if (r < 0) {
+			loop_close(&relay->loops[i]);
+			return r;
+		}
+		relay->n_started++;
+	}
+	return 0;
+}
+
+int relay_create(
+	struct relay **ret_relay, const struct relay_options *options, struct reason *reason)
+{
+	struct relay *relay = calloc(1, sizeof(*relay));
+	uint64_t files, most;
+	int r = -ENOMEM;
+
+	assert(options->workers >= 1);
+	if (!relay)
+		goto fail;
+	relay->n_loops = options->workers;
+	relay->loops = aligned_alloc(64, options->workers * ((sizeof(struct loop) + 63) & ~63UL));
+	if (!relay->loops)
+		goto fail;
+	memset(relay->loops, 0, options->workers * sizeof(struct loop));
+	files = raise_descriptors();
+	most = files > 2 * DESCRIPTORS_SPARE ? (files - DESCRIPTORS_SPARE) / 2 : files / 4 + 1;
+	relay->max_connections = options->max_connections && options->max_connections < most
+					 ? options->max_connections
+					 : most;
+	r = resolver_create(&relay->resolver);
+	if (r == 0)
+		r = start_loops(relay);
+	if (r < 0)
+		goto fail;
+	*ret_relay = relay;
+	return 0;
+fail:
+	relay_free(relay);
+	return reason_set(reason, r, "free memory or descriptors (ulimit -n)",
+		"the relay can't start: %s", strerror(-r));
+}
+
+static void route_free(struct relay *relay, struct route *route)
+{
+	if (!route)
+		return;
+	for (uint32_t i = 0; i < route->s.n_targets; i++)
+		name_free(relay->resolver, route->targets[i].name);
+	if (route->listen_fd >= 0)
+		close(route->listen_fd);
+	free(route->counters);
+	free(route);
+}
+
+/* Frees retired routes that no connection uses any more. */
+static void reap(struct relay *relay)
+{
+	struct route **at = &relay->routes;
+
+	while (*at) {
+		struct route *route = *at;
+
+		if (route->retired &&
+			!atomic_load_explicit(&route->active, memory_order_acquire)) { /* B */
+			*at = route->next;
+			route_free(relay, route);
+		} else {
+			at = &route->next;
+		}
+	}
+}
+
+static int prepare_targets(struct relay *relay, struct route *route)
+{
+	for (uint32_t i = 0; i < route->s.n_targets; i++) {
+		struct target *t = &route->targets[i];
+		const struct endpoint *e;
+
+		t->settings = &route->s.targets[i];
+		e = &t->settings->endpoint;
+		if (e->kind != ENDPOINT_TCP || e->numeric)
+			continue;
+		t->name = name_new(relay->resolver, e->name, e->port);
+		if (!t->name)
+			return -ENOMEM;
+	}
+	for (uint32_t i = 0; i < route->s.n_targets; i++) {
+		if (route->targets[i].name) /* without an answer it is tried again, and logged */
+			(void)name_wait(route->targets[i].name, NAME_WAIT_NS);
+	}
+	return 0;
+}
+
+/* Finds out now, not at the first connection, whether the system allows the settings. */
+static int try_options(struct route *route, struct reason *reason)
+{
+	int family = AF_INET, fd, r;
+
+	for (uint32_t i = 0; i < route->s.n_targets; i++) {
+		const struct endpoint *e = &route->s.targets[i].endpoint;
+
+		if (e->kind != ENDPOINT_TCP)
+			continue;
+		if (e->numeric)
+			family = e->address.sa.sa_family;
+		else if (route->s.source_set)
+			family = route->s.source.sa.sa_family;
+		fd = sockopt_socket(&route->s, family);
+		if (fd < 0)
+			return reason_set(reason, fd, NULL, "route %s: socket: %s", route->s.name,
+				strerror(-fd));
+		r = sockopt_target(fd, &route->s, family, NULL, reason);
+		close(fd);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static struct route *route_new(struct relay *relay, const struct route_settings *settings)
+{
+	struct route *route = calloc(1, sizeof(*route));
+	size_t size = relay->n_loops * sizeof(struct counters);
+
+	if (!route)
+		return NULL;
+	route->s = *settings;
+	route->listen_fd = -1;
+	route->counters = aligned_alloc(64, size);
+	if (!route->counters) {
+		free(route);
+		return NULL;
+	}
+	memset(route->counters, 0, size);
+	limit_init(&route->rate, settings->rate, 10000000);
+	limit_init(&route->accept, settings->accept_rate, 100000000);
+	return route;
+}
+
+int relay_add(struct relay *relay, const struct route_settings *settings, struct reason *reason)
+{
+	struct route *route, **end = &relay->routes;
+	int r = route_check(settings, reason);
+
+	if (r < 0)
+		return r;
+	reap(relay);
+	route = route_new(relay, settings);
+	if (!route)
+		return reason_set(reason, -ENOMEM, NULL, "out of memory");
+	r = try_options(route, reason);
+	if (r == 0)
+		r = listener_bind(route, reason);
+	if (r < 0)
+		goto fail;
+	r = prepare_targets(relay, route);
+	for (unsigned int i = 0; i < relay->n_loops && r == 0; i++)
+		r = call(&relay->loops[i], listener_start, route);
+	if (r == 0)
+		r = call(&relay->loops[0], health_start, route);
+	if (r < 0) {
+		for (unsigned int i = 0; i < relay->n_loops; i++)
+			call(&relay->loops[i], do_stop, route);
+		reason_set(
+			reason, r, NULL, "route %s can't start: %s", settings->name, strerror(-r));
+	}
+	if (r < 0 && !atomic_load_explicit(&route->active, memory_order_acquire))
+		goto fail;
+	while (*end)
+		end = &(*end)->next;
+	*end = route;
+	route->retired = r < 0; /* one that connections hold already is freed after them */
+	return r;
+fail:
+	route_free(relay, route);
+	return r;
+}
+
+static void stop_listening(struct relay *relay, struct route *route)
+{
+	const struct address *a = &route->s.listen.address;
+
+	for (unsigned int i = 0; i < relay->n_loops; i++)
+		call(&relay->loops[i], do_stop, route);
+	route->retired = true;
+	if (route->listen_fd >= 0)
+		close(route->listen_fd);
+	route->listen_fd = -1;
+	if (route->s.listen.kind == ENDPOINT_UNIX && a->un.sun_path[0])
+		unlink(a->un.sun_path);
+}
+
+int relay_remove(struct relay *relay, const char *name)
+{
+	for (struct route *route = relay->routes; route; route = route->next) {
+		if (!route->retired && strcmp(route->s.name, name) == 0) {
+			stop_listening(relay, route);
+			reap(relay);
+			return 0;
+		}
+	}
+	return -ENOENT;
+}
+
+uint64_t relay_drain(struct relay *relay, uint64_t drain_ns, const volatile int *stop_early)
+{
+	struct timespec pause = {.tv_nsec = DRAIN_POLL_NS};
+	uint64_t until = loop_clock_ns() + drain_ns, cut = 0;
+
+	for (struct route *route = relay->routes; route; route = route->next) {
+		if (!route->retired)
+			stop_listening(relay, route);
+	}
+	while (relay_load(relay) && loop_clock_ns() < until && !(stop_early && *stop_early))
+		nanosleep(&pause, NULL);
+	for (unsigned int i = 0; i < relay->n_loops; i++)
+		cut += (uint64_t)call(&relay->loops[i], do_cut, NULL);
+	return cut;
+}
+
+void relay_free(struct relay *relay)
+{
+	if (!relay)
+		return;
+	if (relay->n_started == relay->n_loops) {
+		for (struct route *route = relay->routes; route; route = route->next) {
+			if (!route->retired)
+				stop_listening(relay, route);
+		}
+	}
+	for (unsigned int i = 0; i < relay->n_started; i++)
+		call(&relay->loops[i], do_quit, NULL);
+	for (unsigned int i = 0; i < relay->n_started; i++) {
+		pthread_join(relay->loops[i].thread, NULL);
+		loop_close(&relay->loops[i]);
+	}
+	while (relay->routes) {
+		struct route *route = relay->routes;
+
+		relay->routes = route->next;
+		route_free(relay, route);
+	}
+	resolver_free(relay->resolver);
+	free(relay->loops);
+	free(relay);
+}
+
+unsigned int relay_routes(const struct relay *relay)
+{
+	unsigned int n = 0;
+
+	for (const struct route *route = relay->routes; route; route = route->next)
+		n++;
+	return n;
+}
+
+static void add_counters(const struct counters *c, struct relay_stats *s)
+{
+#define TAKE(to, from) s->to += atomic_load_explicit(&c->from, memory_order_relaxed)
+
+	TAKE(connections, connections);
+	TAKE(bytes_in, bytes[0]);
+	TAKE(bytes_out, bytes[1]);
+	TAKE(spliced, spliced);
+	TAKE(copied, copied);
+	TAKE(sendfile, sendfile);
+	TAKE(refused, refused);
+	TAKE(retries, retries);
+	TAKE(cut, cut);
+	TAKE(fallbacks, fallbacks);
+	for (int e = 0; e < RELAY_ERRORS; e++)
+		TAKE(errors[e], errors[e]);
+#undef TAKE
+}
+
+void relay_stats(const struct relay *relay, unsigned int idx, struct relay_stats *ret_stats)
+{
+	const struct route *route = relay->routes;
+
+	memset(ret_stats, 0, sizeof(*ret_stats));
+	while (idx--)
+		route = route->next;
+	memcpy(ret_stats->name, route->s.name, sizeof(ret_stats->name));
+	memcpy(ret_stats->listen, route->listen_text, sizeof(ret_stats->listen));
+	ret_stats->active = atomic_load_explicit(&route->active, memory_order_relaxed);
+	for (unsigned int i = 0; i < relay->n_loops; i++)
+		add_counters(&route->counters[i], ret_stats);
+	ret_stats->targets = route->s.n_targets;
+	for (uint32_t i = 0; i < route->s.n_targets; i++)
+		ret_stats->targets_up +=
+			!atomic_load_explicit(&route->targets[i].down, memory_order_relaxed);
+}

@@ -1,0 +1,29 @@
+/* What the parts of the relay know of the whole. */
+#pragma once
+
+#include "relay/live.h"
+#include "relay/loop.h"
+
+struct resolver;
+
+struct relay {
+	unsigned int n_loops;
+	struct loop *loops;
+	uint64_t max_connections;
+	unsigned int n_started; /* threads */
+	struct resolver *resolver;
+	struct route *routes; /* control's list, newest last */
+};
+
+/* Connections on all loops, or on their way to one. */
+static inline uint64_t relay_load(struct relay *relay)
+{
+	uint64_t n = 0;
+
+	for (unsigned int i = 0; i < relay->n_loops; i++)
+		n += atomic_load_explicit(&relay->loops[i].load, memory_order_relaxed);
+	return n;
+}
+
+/* Says, at most every 10 s, that a system call found no descriptors or no memory. */
+void loop_exhausted(struct loop *loop, const char *call, int err);

@@ -1,0 +1,24 @@
+/*
+ * Host names of targets, resolved by a thread of their own and again every 30 s, so that no loop
+ * ever waits for a name server. While a name can't be resolved its last addresses stay.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "relay/endpoint.h"
+
+struct name;
+struct resolver;
+
+int resolver_create(struct resolver **ret_resolver);
+/* Ends the thread; names must be gone. NULL is fine. */
+void resolver_free(struct resolver *r);
+/* Begins to resolve; NULL without memory. */
+struct name *name_new(struct resolver *r, const char *host, uint16_t port);
+void name_free(struct resolver *r, struct name *n);
+/* Waits until the first answer is there, at most wait_ns. 0, or -errno (ENOENT: no such name,
+ * ETIMEDOUT: no answer yet). Control's thread only. */
+int name_wait(struct name *n, uint64_t wait_ns);
+/* Any thread: the next of the addresses, in turn. 0, or -EHOSTUNREACH when there is none. */
+int name_pick(struct name *n, struct address *ret_address);

@@ -1,0 +1,166 @@
+/* Sets socket options and says which one was refused. */
+#include "relay/sockopt.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/reason.h"
+#include "relay/flow.h"
+#include "relay/route.h"
+
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
+#ifndef IP_LOCAL_PORT_RANGE
+#define IP_LOCAL_PORT_RANGE 51 /* linux/in.h since 6.3 */
+#endif
+#ifndef TCP_FASTOPEN_CONNECT
+#define TCP_FASTOPEN_CONNECT 30
+#endif
+
+int sockopt_socket(const struct route_settings *s, int family)
+{
+	int type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, fd;
+
+	if (s->mptcp && family != AF_UNIX) {
+		fd = socket(family, type, IPPROTO_MPTCP);
+		if (fd >= 0)
+			return fd;
+	}
+	fd = socket(family, type, 0);
+	return fd < 0 ? -errno : fd;
+}
+
+static int set_int(int fd, int level, int option, int value, const char *key, struct reason *reason)
+{
+	const char *remedy = NULL;
+
+	if (setsockopt(fd, level, option, &value, sizeof(value)) == 0)
+		return 0;
+	if (errno == EPERM)
+		remedy = "run with CAP_NET_ADMIN, or remove the key";
+	return reason_set(reason, -errno, remedy, "%s: %s", key, strerror(errno));
+}
+
+static int set_text(int fd, int level, int option, const char *value, const char *key,
+	const char *remedy, struct reason *reason)
+{
+	if (setsockopt(fd, level, option, value, (socklen_t)strlen(value)) == 0)
+		return 0;
+	return reason_set(reason, -errno, remedy, "%s: %s: %s", key, value, strerror(errno));
+}
+
+static int set_tcp(int fd, const struct route_settings *s, struct reason *reason)
+{
+	int r = 0;
+
+	if (s->nodelay)
+		r = set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1, "nodelay", reason);
+	/* RFC 6093: urgent data is part of the stream and must not fall out of it. */
+	if (r == 0)
+		r = set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1, "urgent data", reason);
+	if (r == 0 && s->keepalive)
+		r = set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1, "keepalive", reason);
+	if (r == 0 && s->keepalive_idle_s)
+		r = set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, (int)s->keepalive_idle_s, "keepalive",
+			reason);
+	if (r == 0 && s->user_timeout_ns)
+		r = set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)(s->user_timeout_ns / 1000000),
+			"user_timeout", reason);
+	if (r == 0 && s->congestion[0])
+		r = set_text(fd, IPPROTO_TCP, TCP_CONGESTION, s->congestion, "congestion",
+			"sysctl net.ipv4.tcp_allowed_congestion_control lists what may be used",
+			reason);
+	if (r == 0 && s->mark)
+		r = set_int(fd, SOL_SOCKET, SO_MARK, (int)s->mark, "mark", reason);
+	return r;
+}
+
+static int set_transparent(int fd, int family, struct reason *reason)
+{
+	if (family == AF_INET6)
+		return set_int(fd, IPPROTO_IPV6, IPV6_TRANSPARENT, 1, "transparent", reason);
+	return set_int(fd, IPPROTO_IP, IP_TRANSPARENT, 1, "transparent", reason);
+}
+
+int sockopt_listener(int fd, const struct route_settings *s, int family, struct reason *reason)
+{
+	int r;
+
+	if (family == AF_UNIX)
+		return 0;
+	r = set_tcp(fd, s, reason);
+	/* The queue of connections whose data came with the SYN; like the backlog of others. */
+	if (r == 0 && s->fast_open)
+		r = set_int(fd, IPPROTO_TCP, TCP_FASTOPEN, 256, "fast_open", reason);
+	if (r == 0 && s->transparent)
+		r = set_transparent(fd, family, reason);
+	return r;
+}
+
+/* IPv4 in IPv6's clothes is undressed when the target is IPv4. False: of no use there. */
+static bool client_source(const struct client *client, int family, struct address *ret_source)
+{
+	memset(ret_source, 0, sizeof(*ret_source));
+	ret_source->sa.sa_family = (sa_family_t)family;
+	if (family == AF_INET && client->sa.sa_family == AF_INET) {
+		ret_source->in.sin_addr = client->in.sin_addr;
+	} else if (family == AF_INET && client->sa.sa_family == AF_INET6 &&
+		   IN6_IS_ADDR_V4MAPPED(&client->in6.sin6_addr)) {
+		memcpy(&ret_source->in.sin_addr, &client->in6.sin6_addr.s6_addr[12], 4);
+	} else if (family == AF_INET6 && client->sa.sa_family == AF_INET6 &&
+		   !IN6_IS_ADDR_V4MAPPED(&client->in6.sin6_addr)) {
+		ret_source->in6.sin6_addr = client->in6.sin6_addr;
+	} else {
+		return false;
+	}
+	ret_source->size = family == AF_INET ? sizeof(ret_source->in) : sizeof(ret_source->in6);
+	return true;
+}
+
+static int bind_source(
+	int fd, const struct route_settings *s, const struct address *source, struct reason *reason)
+{
+	int r;
+
+	/* ip(7): the port is chosen at connect, when the whole four-tuple is known. */
+	r = set_int(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1, "source", reason);
+	if (r == 0 && s->source_port_min)
+		r = set_int(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE,
+			(int)((uint32_t)s->source_port_max << 16 | s->source_port_min),
+			"source: a port range needs Linux 6.3", reason);
+	if (r < 0)
+		return r;
+	if (bind(fd, &source->sa, source->size) < 0)
+		return reason_set(reason, -errno, "use an address of this machine", "source: %s",
+			strerror(errno));
+	return 0;
+}
+
+int sockopt_target(int fd, const struct route_settings *s, int family, const struct client *client,
+	struct reason *reason)
+{
+	struct address source;
+	int r;
+
+	if (family == AF_UNIX)
+		return 0;
+	r = set_tcp(fd, s, reason);
+	if (r == 0 && s->fast_open && client) /* a probe wants the answer */
+		r = set_int(fd, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1, "fast_open", reason);
+	if (r == 0 && s->interface[0])
+		r = set_text(fd, SOL_SOCKET, SO_BINDTODEVICE, s->interface, "interface",
+			"`ip link` lists the interfaces; CAP_NET_RAW may be needed", reason);
+	if (r == 0 && s->transparent)
+		r = set_transparent(fd, family, reason);
+	if (r < 0)
+		return r;
+	if (s->transparent && client && client_source(client, family, &source))
+		return bind_source(fd, s, &source, reason);
+	if (s->source_set && s->source.sa.sa_family == family)
+		return bind_source(fd, s, &s->source, reason);
+	return 0;
+}

@@ -1,0 +1,16 @@
+/* The socket options that a route's settings ask for. */
+#pragma once
+
+#include <stdbool.h>
+
+struct client;
+struct reason;
+struct route_settings;
+
+/* A stream socket of a family, MPTCP if the route wants it and the kernel has it. fd or -errno. */
+int sockopt_socket(const struct route_settings *s, int family);
+/* For the listener; what it has, accepted sockets inherit. 0 or -errno with the reason. */
+int sockopt_listener(int fd, const struct route_settings *s, int family, struct reason *reason);
+/* For a socket that will connect to a target; client may be NULL. 0 or -errno with the reason. */
+int sockopt_target(int fd, const struct route_settings *s, int family, const struct client *client,
+	struct reason *reason);
