@@ -31,7 +31,8 @@ def testpmd():
     prefix = f"culvert-bench-{os.getpid()}"
     command = [program, "--no-huge", "-m", "256", "--no-pci", "--file-prefix", prefix,
                "--vdev", "net_null0", "--vdev", "net_null1", "-l", f"{cpus[0]},{cpus[1]}", "--",
-               "--forward-mode=io", "--no-mlockall", "--stats-period", "1"]
+               "--forward-mode=io", "--no-mlockall", "--total-num-mbufs=16384",
+               "--stats-period", "1"]
     with tempfile.TemporaryFile("w+") as out:
         peer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out,
                                 stderr=subprocess.STDOUT)

@@ -32,18 +32,31 @@ int mem_inject(struct queue *q, const void *bytes, uint32_t len)
 	return 0;
 }
 
+/* The longest stretch of at most n entries that neither of two rings wraps in. */
+static uint32_t stretch(const struct mem_ring *a, uint32_t at_a, const struct mem_ring *b,
+	uint32_t at_b, uint32_t n)
+{
+	return ring_before_wrap(a, at_a, ring_before_wrap(b, at_b, n));
+}
+
 /* Sent frames become completions; there is always room for them, as tx bounds what is out. */
 static uint32_t complete(struct mem_queue *mq, uint32_t n)
 {
 	struct mem_ring *tx = &mq->tx, *done = &mq->completion;
 	uint32_t ready = ring_ready(tx, n), room = ring_room(done, n);
-	uint32_t from = ring_tail(tx), to = ring_head(done);
+	uint32_t from = ring_tail(tx), to = ring_head(done), part;
 
 	n = n < ready ? n : ready;
 	n = n < room ? n : room;
-	for (uint32_t i = 0; i < n; i++)
-		done->addrs[(to + i) & (done->size - 1)] =
-			tx->descs[(from + i) & (tx->size - 1)].addr;
+	for (uint32_t moved = 0; moved < n; moved += part) {
+		const struct mem_desc *restrict descs =
+			tx->descs + ((from + moved) & (tx->size - 1));
+		uint64_t *restrict addrs = done->addrs + ((to + moved) & (done->size - 1));
+
+		part = stretch(tx, from + moved, done, to + moved, n - moved);
+		for (uint32_t i = 0; i < part; i++)
+			addrs[i] = descs[i].addr;
+	}
 	ring_release(tx, n);
 	ring_submit(done, n);
 	return n;
@@ -67,15 +80,22 @@ uint32_t mem_play(struct queue *q, uint32_t len, uint32_t n)
 	struct mem_queue *mq = mem_queue_of(q);
 	struct mem_ring *fill = &mq->fill, *rx = &mq->rx;
 	uint32_t ready = ring_ready(fill, n), room = ring_room(rx, n);
-	uint32_t from = ring_tail(fill), to = ring_head(rx);
+	uint32_t from = ring_tail(fill), to = ring_head(rx), part;
 	uint32_t arrive = n < ready ? n : ready;
+	uint64_t headroom = q->pool->headroom;
 
 	arrive = arrive < room ? arrive : room;
-	for (uint32_t i = 0; i < arrive; i++)
-		rx->descs[(to + i) & (rx->size - 1)] = (struct mem_desc){
-			.addr = fill->addrs[(from + i) & (fill->size - 1)] + q->pool->headroom,
-			.len = len,
-		};
+	for (uint32_t moved = 0; moved < arrive; moved += part) {
+		const uint64_t *restrict addrs = fill->addrs + ((from + moved) & (fill->size - 1));
+		struct mem_desc *restrict descs = rx->descs + ((to + moved) & (rx->size - 1));
+
+		part = stretch(fill, from + moved, rx, to + moved, arrive - moved);
+		for (uint32_t i = 0; i < part; i++) {
+			descs[i].addr = addrs[i] + headroom;
+			descs[i].len = len;
+			descs[i].options = 0;
+		}
+	}
 	ring_release(fill, arrive);
 	ring_submit(rx, arrive);
 	complete(mq, n);

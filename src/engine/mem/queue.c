@@ -22,13 +22,43 @@ void mem_refill(struct mem_queue *mq)
 	}
 }
 
+/* Both loops run over one stretch of the ring: no masking, and nothing they read can change under
+ * what they write. */
+static inline uint64_t descs_read(struct frame *restrict frames,
+	const struct mem_desc *restrict descs, uint32_t n, uint8_t *base)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		frames[i].data = base + descs[i].addr;
+		frames[i].len = descs[i].len;
+		frames[i].flags = 0;
+		bytes += descs[i].len;
+	}
+	return bytes;
+}
+
+static inline uint64_t descs_write(struct mem_desc *restrict descs,
+	const struct frame *restrict frames, uint32_t n, const uint8_t *base)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		descs[i].addr = (uint64_t)(frames[i].data - base);
+		descs[i].len = frames[i].len;
+		descs[i].options = 0;
+		bytes += frames[i].len;
+	}
+	return bytes;
+}
+
 static void mem_rx(struct queue *q, struct batch *b)
 {
 	struct mem_queue *mq = mem_queue_of(q);
 	struct mem_ring *r = &mq->rx;
-	uint32_t mask = r->size - 1, n, at;
 	uint8_t *base = q->pool->base;
-	uint64_t bytes = 0;
+	uint32_t n, at, part;
+	uint64_t bytes;
 
 	mem_refill(mq);
 	n = ring_ready(r, BATCH_SIZE);
@@ -38,15 +68,9 @@ static void mem_rx(struct queue *q, struct batch *b)
 	if (n == 0)
 		return;
 	at = ring_tail(r);
-	for (uint32_t i = 0; i < n; i++) {
-		const struct mem_desc *d = &r->descs[(at + i) & mask];
-		struct frame *f = &b->frames[i];
-
-		f->data = base + d->addr;
-		f->len = d->len;
-		f->flags = 0;
-		bytes += d->len;
-	}
+	part = ring_before_wrap(r, at, n);
+	bytes = descs_read(b->frames, r->descs + (at & (r->size - 1)), part, base);
+	bytes += descs_read(b->frames + part, r->descs, n - part, base);
 	ring_release(r, n);
 	pool_move_frames(q->pool, b->frames, n, HOLDER_FILL, HOLDER_WORKER);
 	counter_add(&q->stats.rx_frames, n);
@@ -56,22 +80,15 @@ static void mem_rx(struct queue *q, struct batch *b)
 static uint32_t mem_tx(struct queue *q, const struct batch *b)
 {
 	struct mem_ring *r = &mem_queue_of(q)->tx;
-	uint32_t mask = r->size - 1, at = ring_head(r);
-	uint32_t n = ring_room(r, b->n);
-	uint8_t *base = q->pool->base;
-	uint64_t bytes = 0;
+	uint32_t at = ring_head(r), n = ring_room(r, b->n), part;
+	const uint8_t *base = q->pool->base;
+	uint64_t bytes;
 
 	if (n > b->n)
 		n = b->n;
-	for (uint32_t i = 0; i < n; i++) {
-		const struct frame *f = &b->frames[i];
-
-		r->descs[(at + i) & mask] = (struct mem_desc){
-			.addr = (uint64_t)(f->data - base),
-			.len = f->len,
-		};
-		bytes += f->len;
-	}
+	part = ring_before_wrap(r, at, n);
+	bytes = descs_write(r->descs + (at & (r->size - 1)), b->frames, part, base);
+	bytes += descs_write(r->descs, b->frames + part, n - part, base);
 	pool_move_frames(q->pool, b->frames, n, HOLDER_WORKER, HOLDER_TX);
 	ring_submit(r, n);
 	counter_add(&q->stats.tx_frames, n);
