@@ -15,5 +15,11 @@ struct command {
 /* commands.c: every command, ended by one without a name. */
 extern const struct command commands[];
 
+int cmd_attach(int argc, char **argv);
+int cmd_confirm(int argc, char **argv);
+int cmd_detach(int argc, char **argv);
+int cmd_reload(int argc, char **argv);
+int cmd_status(int argc, char **argv);
+int cmd_top(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 int cmd_relay(int argc, char **argv);

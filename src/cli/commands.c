@@ -21,6 +21,16 @@ const struct command commands[] = {
 		"carries connections from LISTEN to TO: tcp:HOST:PORT, unix:/path, unix:@name, "
 		"fd:N",
 		cmd_relay},
+	{"attach", "attach PORT [PORT] [--confirm SECONDS] [--socket PATH]",
+		"adds a port, or two patched together, to the running daemon", cmd_attach},
+	{"detach", "detach PORT [PORT ...] [--socket PATH]",
+		"takes ports out of the running daemon", cmd_detach},
+	{"confirm", "confirm [--socket PATH]", "keeps what `attach --confirm` added", cmd_confirm},
+	{"reload", "reload [--socket PATH]",
+		"reads the configuration again; what did not change goes on", cmd_reload},
+	{"status", "status [--json] [--socket PATH]",
+		"ports, engines, modes, rates, drops, frames and relay routes", cmd_status},
+	{"top", "top [--socket PATH]", "the same, again and again", cmd_top},
 	{"version", "version", "the version and the engines it was built with", cmd_version},
 	{0},
 };

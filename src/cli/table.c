@@ -1,0 +1,208 @@
+/* The daemon's status as tables for a person. */
+#include "cli/table.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+static const char *text(struct json_object *o, const char *key)
+{
+	struct json_object *value;
+
+	if (!json_object_object_get_ex(o, key, &value) || !value)
+		return "";
+	return json_object_get_string(value);
+}
+
+static uint64_t number(struct json_object *o, const char *key)
+{
+	struct json_object *value;
+
+	return json_object_object_get_ex(o, key, &value) ? json_object_get_uint64(value) : 0;
+}
+
+static struct json_object *list(struct json_object *o, const char *key)
+{
+	struct json_object *value;
+
+	return json_object_object_get_ex(o, key, &value) &&
+			       json_object_is_type(value, json_type_array)
+		       ? value
+		       : NULL;
+}
+
+static size_t length(struct json_object *array)
+{
+	return array ? json_object_array_length(array) : 0;
+}
+
+/* The element of a list with this name, or NULL. */
+static struct json_object *named(struct json_object *array, const char *name)
+{
+	for (size_t i = 0; i < length(array); i++) {
+		struct json_object *o = json_object_array_get_idx(array, i);
+
+		if (strcmp(text(o, "name"), name) == 0)
+			return o;
+	}
+	return NULL;
+}
+
+static uint64_t queues_sum(struct json_object *port, const char *key)
+{
+	struct json_object *queues = port ? list(port, "queues") : NULL;
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < length(queues); i++)
+		sum += number(json_object_array_get_idx(queues, i), key);
+	return sum;
+}
+
+/* "1.05M" of a rate; "-" without an earlier sample. */
+static const char *rate(char *buf, size_t size, uint64_t now, uint64_t before, double seconds)
+{
+	static const char units[] = {' ', 'k', 'M', 'G', 'T'};
+	double value;
+	size_t unit = 0;
+
+	if (seconds <= 0) {
+		snprintf(buf, size, "-");
+		return buf;
+	}
+	value = now >= before ? (double)(now - before) / seconds : 0;
+	for (; value >= 1000 && unit < sizeof(units) - 1; unit++)
+		value /= 1000;
+	snprintf(buf, size, unit ? "%.2f%c" : "%.0f", value, units[unit]);
+	return buf;
+}
+
+static void print_port(
+	FILE *to, struct json_object *port, struct json_object *before, double seconds)
+{
+	char rx[16], tx[16], rx_bits[16], tx_bits[16];
+
+	if (!before)
+		seconds = 0;
+#define RATE(buf, key, times)                                                                      \
+	rate(buf, sizeof(buf), queues_sum(port, key) * (times), queues_sum(before, key) * (times), \
+		seconds)
+	fprintf(to,
+		"%-12s %-15s %-7s %-10s %-5s %6zu %14" PRIu64 " %14" PRIu64 " %8s %8s %8s %8s\n",
+		text(port, "name"), text(port, "device"), text(port, "engine"), text(port, "mode"),
+		text(port, "link"), length(list(port, "queues")), queues_sum(port, "rx_frames"),
+		queues_sum(port, "tx_frames"), RATE(rx, "rx_frames", 1), RATE(tx, "tx_frames", 1),
+		RATE(rx_bits, "rx_bytes", 8), RATE(tx_bits, "tx_bytes", 8));
+#undef RATE
+}
+
+static void print_ports(
+	FILE *to, struct json_object *now, struct json_object *before, double seconds)
+{
+	struct json_object *ports = list(now, "ports");
+
+	if (!length(ports))
+		return;
+	fprintf(to, "%-12s %-15s %-7s %-10s %-5s %6s %14s %14s %8s %8s %8s %8s\n", "PORT", "DEVICE",
+		"ENGINE", "MODE", "LINK", "QUEUES", "RX FRAMES", "TX FRAMES", "RX/s", "TX/s",
+		"RX bit/s", "TX bit/s");
+	for (size_t i = 0; i < length(ports); i++) {
+		struct json_object *port = json_object_array_get_idx(ports, i);
+
+		print_port(to, port,
+			before ? named(list(before, "ports"), text(port, "name")) : NULL, seconds);
+	}
+	for (size_t i = 0; i < length(ports); i++) {
+		struct json_object *port = json_object_array_get_idx(ports, i);
+
+		if (!text(port, "reason")[0])
+			continue;
+		fprintf(to, "  %s: %s%s%s\n", text(port, "name"), text(port, "reason"),
+			text(port, "remedy")[0] ? "; " : "", text(port, "remedy"));
+	}
+}
+
+/* One line for each counter that is not zero. */
+static void print_counters(FILE *to, struct json_object *port, const char *group)
+{
+	struct json_object *queues = list(port, "queues");
+
+	for (size_t i = 0; i < length(queues); i++) {
+		struct json_object *queue = json_object_array_get_idx(queues, i), *counters;
+
+		if (!json_object_object_get_ex(queue, group, &counters))
+			continue;
+		json_object_object_foreach(counters, name, value)
+		{
+			uint64_t n = json_object_get_uint64(value);
+
+			if (n)
+				fprintf(to, "  %s queue %" PRIu64 " %s %s: %" PRIu64 "\n",
+					text(port, "name"), number(queue, "queue"), group, name, n);
+		}
+	}
+}
+
+static void print_frames(FILE *to, struct json_object *now)
+{
+	struct json_object *frames = list(now, "frames");
+
+	if (!length(frames))
+		return;
+	fprintf(to, "%-12s %10s %10s %10s %10s %10s %6s\n", "FRAMES", "SLOTS", "FREE", "FILL",
+		"WORKER", "TX", "LOST");
+	for (size_t i = 0; i < length(frames); i++) {
+		struct json_object *f = json_object_array_get_idx(frames, i);
+
+		fprintf(to,
+			"worker %-5" PRIu64 " %10" PRIu64 " %10" PRIu64 " %10" PRIu64 " %10" PRIu64
+			" %10" PRIu64 " %6s\n",
+			number(f, "worker"), number(f, "slots"), number(f, "free"),
+			number(f, "fill"), number(f, "worker_held"), number(f, "tx"),
+			text(f, "lost"));
+	}
+}
+
+static void print_routes(
+	FILE *to, struct json_object *now, struct json_object *before, double seconds)
+{
+	struct json_object *routes = list(now, "relay");
+
+	if (!length(routes))
+		return;
+	fprintf(to, "%-12s %-28s %-8s %-11s %8s %11s %9s %9s\n", "ROUTE", "LISTEN", "RUNNING",
+		"CONNECTIONS", "ACTIVE", "BYTES", "IN bit/s", "OUT bit/s");
+	for (size_t i = 0; i < length(routes); i++) {
+		struct json_object *r = json_object_array_get_idx(routes, i);
+		struct json_object *b =
+			before ? named(list(before, "relay"), text(r, "name")) : NULL;
+		double s = b ? seconds : 0;
+		char in[16], out[16];
+
+		fprintf(to, "%-12s %-28s %-8s %11" PRIu64 " %8" PRIu64 " %11" PRIu64 " %9s %9s\n",
+			text(r, "name"), text(r, "listen"),
+			strcmp(text(r, "running"), "true") == 0 ? "yes" : "no",
+			number(r, "connections"), number(r, "active"),
+			number(r, "bytes_in") + number(r, "bytes_out"),
+			rate(in, sizeof(in), number(r, "bytes_in") * 8,
+				b ? number(b, "bytes_in") * 8 : 0, s),
+			rate(out, sizeof(out), number(r, "bytes_out") * 8,
+				b ? number(b, "bytes_out") * 8 : 0, s));
+	}
+}
+
+void table_print(FILE *to, struct json_object *now, struct json_object *before, double seconds)
+{
+	struct json_object *ports = list(now, "ports");
+
+	fprintf(to, "culvert %s, process %s, engine %s%s%s\n\n", text(now, "version"),
+		text(now, "pid"), text(now, "engine"), text(now, "fallback")[0] ? ": " : "",
+		text(now, "fallback"));
+	print_ports(to, now, before, seconds);
+	for (size_t i = 0; i < length(ports); i++) {
+		print_counters(to, json_object_array_get_idx(ports, i), "drops");
+		print_counters(to, json_object_array_get_idx(ports, i), "kernel");
+	}
+	if (length(ports))
+		fputc('\n', to);
+	print_frames(to, now);
+	print_routes(to, now, before, seconds);
+}

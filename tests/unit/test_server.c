@@ -1,0 +1,183 @@
+/* The control socket and its client: answers, exit codes, who may do what, stale and busy sockets.
+ */
+#include "unit.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "cli/client.h"
+#include "control/server.h"
+
+static void on_echo(void *ctx, const struct server_request *request, struct server_reply *reply)
+{
+	const char *word = server_request_arg(request, "word");
+
+	server_reply_text(reply, 200, "%s", word ? word : "nothing");
+}
+
+static void on_refuse(void *ctx, const struct server_request *request, struct server_reply *reply)
+{
+	server_reply_text(reply, 400, "no");
+}
+
+static const struct server_route routes[] = {
+	{"GET", "/echo", on_echo},
+	{"POST", "/echo", on_echo},
+	{"POST", "/refuse", on_refuse},
+	{0},
+};
+
+struct request {
+	const char *socket, *method, *path;
+	char *text;
+	int code;
+	_Atomic int done;
+};
+
+static void *ask(void *ctx)
+{
+	struct request *r = ctx;
+
+	r->code = client_request(r->socket, r->method, r->path, &r->text);
+	r->done = 1;
+	return NULL;
+}
+
+/* Asks in a second thread, as the server lives in this one. */
+static int request(
+	struct server *s, const char *socket, const char *method, const char *path, char **ret_text)
+{
+	struct request r = {.socket = socket, .method = method, .path = path};
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, ask, &r), 0);
+	while (!r.done) {
+		struct pollfd fd = {.fd = server_fd(s), .events = POLLIN};
+
+		(void)poll(&fd, 1, 10);
+		server_run(s);
+	}
+	pthread_join(thread, NULL);
+	*ret_text = r.text;
+	return r.code;
+}
+
+static char folder[] = "/tmp/culvert-test-XXXXXX";
+static char path[64];
+
+static void answers_and_exit_codes(void **state)
+{
+	char query[128] = "/echo";
+	struct server *s;
+	struct reason r;
+	struct stat st;
+	char *text;
+
+	assert_int_equal(server_open_unix(path, routes, NULL, &s, &r), 0);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	assert_int_equal(client_path_add(query, sizeof(query), "word", "dpdk:net_null0,a=b &c"), 0);
+	assert_int_equal(request(s, path, "GET", query, &text), EXIT_CODE_DONE);
+	assert_string_equal(text, "dpdk:net_null0,a=b &c\n");
+	free(text);
+	assert_int_equal(request(s, path, "POST", "/refuse", &text), EXIT_CODE_USAGE);
+	assert_string_equal(text, "no\n");
+	free(text);
+	assert_int_equal(request(s, path, "GET", "/absent", &text), EXIT_CODE_FAILED);
+	free(text);
+	server_close(s);
+	assert_int_equal(access(path, F_OK), -1);
+}
+
+static void stale_is_replaced_busy_is_not(void **state)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	struct server *first, *second;
+	struct reason r;
+
+	strcpy(address.sun_path, path);
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	close(fd);
+	assert_int_equal(server_open_unix(path, routes, NULL, &first, &r), 0);
+	assert_int_equal(server_open_unix(path, routes, NULL, &second, &r), -EADDRINUSE);
+	assert_non_null(strstr(r.what, "another culvert"));
+	server_close(first);
+}
+
+static int exchange(
+	unsigned int port, const char *ask_for, struct server *s, char *ret, size_t size)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET,
+		.sin_port = htons((uint16_t)port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	size_t got = 0;
+
+	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(send(fd, ask_for, strlen(ask_for), 0), (ssize_t)strlen(ask_for));
+	for (int turns = 0; turns < 1000; turns++) {
+		ssize_t n;
+
+		server_run(s);
+		n = recv(fd, ret + got, size - 1 - got, MSG_DONTWAIT);
+		if (n == 0)
+			break;
+		if (n > 0)
+			got += (size_t)n;
+		else
+			usleep(1000);
+	}
+	ret[got] = '\0';
+	close(fd);
+	return 0;
+}
+
+static void tcp_only_reads(void **state)
+{
+	struct server *s;
+	struct reason r;
+	char text[2048];
+
+	assert_int_equal(server_open_tcp("127.0.0.1:0", routes, NULL, &s, &r), 0);
+	exchange(server_tcp_port(s), "GET /echo?word=hi HTTP/1.0\r\n\r\n", s, text, sizeof(text));
+	assert_non_null(strstr(text, " 200 "));
+	assert_non_null(strstr(text, "\r\n\r\nhi\n"));
+	exchange(server_tcp_port(s), "POST /echo HTTP/1.0\r\nContent-Length: 0\r\n\r\n", s, text,
+		sizeof(text));
+	assert_non_null(strstr(text, " 403 "));
+	server_close(s);
+	assert_int_equal(server_open_tcp("nonsense", routes, NULL, &s, &r), -EINVAL);
+}
+
+static int make_folder(void **state)
+{
+	if (!mkdtemp(folder))
+		return -1;
+	snprintf(path, sizeof(path), "%s/s", folder);
+	return 0;
+}
+
+static int remove_folder(void **state)
+{
+	return rmdir(folder);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(answers_and_exit_codes),
+		cmocka_unit_test(stale_is_replaced_busy_is_not),
+		cmocka_unit_test(tcp_only_reads),
+	};
+	return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
