@@ -2,6 +2,7 @@
  */
 #include "unit.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
