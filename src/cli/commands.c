@@ -31,6 +31,8 @@ const struct command commands[] = {
 	{"status", "status [--json] [--socket PATH]",
 		"ports, engines, modes, rates, drops, frames and relay routes", cmd_status},
 	{"top", "top [--socket PATH]", "the same, again and again", cmd_top},
+	{"doctor", "doctor [PORT...] [--json]",
+		"what works on this machine, what doesn't, why, and what fixes it", cmd_doctor},
 	{"version", "version", "the version and the engines it was built with", cmd_version},
 	{0},
 };

@@ -1,0 +1,77 @@
+/* Says of each PCI Ethernet controller whether DPDK could have it, and what that would cost. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "control/doctor_internal.h"
+#include "host/addresses.h"
+#include "host/pci.h"
+
+static void say_bound(struct doctor *d, const struct host_pci_nic *nic)
+{
+	doctor_say(d, DOCTOR_OK, nic->address, NULL,
+		"[%04x:%04x] is bound to %s: DPDK has it as dpdk:%s; back: dpdk-devbind.py "
+		"--bind=KERNEL-DRIVER %s (lspci -k -s %s names it)",
+		nic->vendor, nic->device, nic->driver, nic->address, nic->address, nic->address);
+}
+
+static void say_nic(struct doctor *d, const struct host_pci_nic *nic, const struct host_vfio *vfio)
+{
+	struct reason why = {0};
+	char what[192], loss[160] = "", remedy[256];
+	int err;
+
+	if (strcmp(nic->driver, "vfio-pci") == 0 || strcmp(nic->driver, "uio_pci_generic") == 0 ||
+		strcmp(nic->driver, "igb_uio") == 0) {
+		say_bound(d, nic);
+		return;
+	}
+	snprintf(what, sizeof(what), "[%04x:%04x] driver %s, interface %s, IOMMU group %s",
+		nic->vendor, nic->device, nic->driver[0] ? nic->driver : "none",
+		nic->netdev[0] ? nic->netdev : "none here",
+		nic->iommu_group[0] ? nic->iommu_group : "none");
+	if (nic->default_route)
+		snprintf(loss, sizeof(loss),
+			"; IT CARRIES THE DEFAULT ROUTE: BINDING IT TAKES THIS HOST OFF THE "
+			"NETWORK");
+	else if (nic->netdev[0])
+		snprintf(loss, sizeof(loss), "; binding it takes %s from the kernel", nic->netdev);
+	err = host_pci_bindable(nic, vfio, &why);
+	if (err) {
+		doctor_say(d, nic->default_route ? DOCTOR_WARN : DOCTOR_NOTE, nic->address,
+			why.remedy, "%s; DPDK can't bind it: %s%s", what, why.what, loss);
+		return;
+	}
+	snprintf(remedy, sizeof(remedy),
+		"dpdk-devbind.py --bind=vfio-pci %s; back: dpdk-devbind.py --bind=%s %s",
+		nic->address, nic->driver[0] ? nic->driver : "KERNEL-DRIVER", nic->address);
+	doctor_say(d, nic->default_route ? DOCTOR_WARN : DOCTOR_NOTE, nic->address, remedy,
+		"%s; DPDK could have it%s", what, loss);
+}
+
+void doctor_pci(struct doctor *d, const char *root)
+{
+	struct host_pci_nic *nics = NULL;
+	uint32_t *routes = NULL;
+	size_t n_nics = 0, n_routes = 0;
+	struct host_vfio vfio;
+	struct reason why = {0};
+
+	if (host_pci_scan(root, &nics, &n_nics, &why)) {
+		doctor_say(d, DOCTOR_WARN, "PCI", why.remedy, "%s", why.what);
+		return;
+	}
+	if (host_default_routes(&routes, &n_routes, &why))
+		doctor_say(d, DOCTOR_WARN, "PCI", why.remedy,
+			"%s: which interface carries the default route is not known", why.what);
+	host_pci_mark_routes(nics, n_nics, routes, n_routes);
+	host_vfio_get(root, &vfio);
+	for (size_t i = 0; i < n_nics; i++)
+		say_nic(d, &nics[i], &vfio);
+	if (!n_nics)
+		doctor_say(d, DOCTOR_NOTE, "PCI", NULL,
+			"no Ethernet controller: DPDK has virtual devices only");
+	free(routes);
+	free(nics);
+}
