@@ -12,8 +12,10 @@
 #include <string.h>
 
 #include <arpa/inet.h>
+#include <linux/bpf.h>
 #include <net/if.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -171,6 +173,66 @@ static void reads_addresses(void **state)
 	assert_int_equal(n, 1);
 	assert_int_equal(routes[0], if_nametoindex("right"));
 	free(routes);
+}
+
+static int bpf(int command, union bpf_attr *attr)
+{
+	return (int)syscall(SYS_bpf, command, attr, sizeof(*attr));
+}
+
+/* Attaches `return XDP_PASS` to ifindex for as long as the returned link is open; -1: not here. */
+static int attach_program(unsigned int ifindex)
+{
+	const struct bpf_insn insns[] = {
+		{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = XDP_PASS},
+		{.code = BPF_JMP | BPF_EXIT},
+	};
+	union bpf_attr load = {.prog_type = BPF_PROG_TYPE_XDP, .insn_cnt = 2};
+	union bpf_attr attach = {0};
+	int program, link;
+
+	load.insns = (uint64_t)(uintptr_t)insns;
+	load.license = (uint64_t)(uintptr_t) "GPL";
+	program = bpf(BPF_PROG_LOAD, &load);
+	if (program < 0)
+		return -1;
+	attach.link_create.prog_fd = (uint32_t)program;
+	attach.link_create.target_ifindex = ifindex;
+	attach.link_create.attach_type = BPF_XDP;
+	attach.link_create.flags = 1U << 2; /* XDP_FLAGS_DRV_MODE */
+	link = bpf(BPF_LINK_CREATE, &attach);
+	close(program);
+	return link;
+}
+
+static void sees_an_xdp_program(void **state)
+{
+	struct host_link link;
+	int fd;
+
+	(void)state;
+	fd = attach_program(if_nametoindex("left"));
+	if (fd < 0)
+		skip(); /* no XDP on this machine */
+	assert_int_equal(host_link_get("left", &link, NULL), 0);
+	assert_int_equal(link.xdp, HOST_XDP_DRIVER);
+	assert_true(link.xdp_program_id > 0);
+	close(fd);
+}
+
+/* While a native program is attached veth turns GRO on by itself; what was asked for counts. */
+static void restores_across_xdp(void **state)
+{
+	struct host_settings *s;
+	int fd;
+
+	(void)state;
+	s = take("left");
+	fd = attach_program(if_nametoindex("left"));
+	if (fd >= 0)
+		close(fd);
+	assert_int_equal(host_settings_restore(s, NULL), 0);
+	assert_as_before("left");
 }
 
 static void takes_and_restores(void **state)
@@ -474,6 +536,8 @@ int main(void)
 		with_pair(reads_a_link),
 		with_pair(says_what_does_not_exist),
 		with_pair(reads_addresses),
+		with_pair(sees_an_xdp_program),
+		with_pair(restores_across_xdp),
 		with_pair(takes_and_restores),
 		with_pair(leaves_what_is_not_its_own),
 		with_pair(recovers_after_a_kill),

@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+"""culvert doctor tells of this machine and of ports what is so, and changes nothing."""
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+SKIPPED = 77
+DEADLINE = 120  # seconds for one command: machines are slow
+
+
+def run(*command):
+    return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
+
+
+def must(*command):
+    done = run(*command)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+    return done.stdout
+
+
+def checks(answer, subject):
+    return [c for c in answer["checks"] if c["subject"] == subject]
+
+
+def texts(answer, subject):
+    return " | ".join(c["text"] for c in checks(answer, subject))
+
+
+class Doctor:
+    def __init__(self, culvert, refuse):
+        self.culvert, self.refuse = culvert, refuse
+
+    def ask(self, *ports, under=()):
+        done = run(*under, self.culvert, "doctor", "--json", *ports)
+        assert done.stderr == "", done.stderr
+        return done.returncode, json.loads(done.stdout)
+
+    def machine(self):
+        code, answer = self.ask()
+        assert code == 0 and answer["works"], answer
+        assert checks(answer, "relay")[0]["status"] == "ok", answer
+        for subject in ("kernel", "capabilities", "bpf(2)", "AF_XDP", "locked memory"):
+            assert len(checks(answer, subject)) == 1, subject
+        table = run(self.culvert, "doctor")
+        assert table.returncode == 0 and "bpf(2)" in table.stdout, table
+
+    def without_bpf(self):
+        code, answer = self.ask(under=(self.refuse, "bpf", "EPERM"))
+        bpf = checks(answer, "bpf(2)")[0]
+        assert bpf["status"] == "fail" and "bpf(2)" in bpf["text"] and bpf["remedy"], bpf
+        assert code == 0 and "relayed" in answer["verdict"], answer["verdict"]
+
+    def no_such_port(self):
+        code, answer = self.ask("nowhere0")
+        assert code == 1 and not answer["works"], answer
+        assert checks(answer, "nowhere0")[0]["status"] == "fail", answer
+
+    def port(self):
+        before = must("ethtool", "-k", "left"), must("ip", "-d", "link", "show", "left")
+        _, answer = self.ask("left")
+        assert "driver veth, MTU 1500" in texts(answer, "left"), answer
+        assert "rx-gro off" in texts(answer, "left"), answer
+        assert "DEFAULT ROUTE" not in texts(answer, "left"), answer
+        after = must("ethtool", "-k", "left"), must("ip", "-d", "link", "show", "left")
+        assert before == after, "doctor changed the port"
+
+    def port_in_trouble(self):
+        must("ip", "link", "set", "left", "up", "mtu", "9000")
+        must("ip", "address", "add", "192.0.2.1/24", "dev", "left")
+        must("ip", "route", "add", "default", "via", "192.0.2.2", "dev", "left")
+        _, answer = self.ask("left")
+        assert "CARRIES THE DEFAULT ROUTE" in texts(answer, "left"), answer
+        assert any("mtu 3498" in c["remedy"] for c in checks(answer, "left")), answer
+
+    def wrong_usage(self):
+        done = run(self.culvert, "doctor", "--nonsense")
+        assert done.returncode == 2 and "--nonsense" in done.stderr, done
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--culvert", required=True)
+    parser.add_argument("--refuse", required=True)
+    args, _ = parser.parse_known_args()
+    if os.geteuid() != 0:
+        print("skipped: needs root for a network namespace of its own")
+        return SKIPPED
+    for tool in ("ip", "ethtool", "unshare"):
+        if not shutil.which(tool):
+            print(f"skipped: needs {tool}")
+            return SKIPPED
+    if "CULVERT_TEST_NAMESPACE" not in os.environ:
+        if run("unshare", "--net", "true").returncode != 0:
+            print("skipped: may not make a network namespace")
+            return SKIPPED
+        os.environ["CULVERT_TEST_NAMESPACE"] = "1"
+        os.execvp("unshare", ["unshare", "--net", sys.executable, *sys.argv])
+    must("ip", "link", "add", "left", "type", "veth", "peer", "name", "right")
+    must("ip", "link", "set", "right", "up")
+    must("ethtool", "-K", "left", "gro", "on")
+    doctor = Doctor(args.culvert, args.refuse)
+    for test in (doctor.machine, doctor.without_bpf, doctor.no_such_port, doctor.port,
+                 doctor.port_in_trouble, doctor.wrong_usage):
+        test()
+        print(f"ok: {test.__name__}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
