@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "engine/af_xdp/af_xdp.h"
+#include "engine/af_xdp/internal.h"
 #include "frame/pool.h"
 #include "worker/worker.h"
 
@@ -465,6 +466,46 @@ static void opens_and_closes_many_times(void **state)
 	bed_end(&t);
 }
 
+/* Busy while a port has it, free soon after. */
+static void waits_for_the_kernel_to_let_go(void **state)
+{
+	struct device d;
+	struct bed t;
+
+	bed_make(&t, 1500, 1, 1);
+	bed_open_both(&t, (struct port_settings){0});
+	assert_int_equal(device_read("near0", &d, &t.why), 0);
+	assert_int_equal(xdp_socket_await_release(&d, 0), -EBUSY);
+	bed_close_ports(&t);
+	assert_int_equal(xdp_socket_await_release(&d, 0), 0);
+	bed_open_both(&t, (struct port_settings){0});
+	every_length(&t, 60, 70);
+	bed_end(&t);
+}
+
+/* A device that goes away takes no slot with it, and the other port goes on. */
+static void survives_a_device_that_goes(void **state)
+{
+	uint8_t frame[100];
+	struct bed t;
+
+	bed_make(&t, 1500, 1, 1);
+	bed_open_both(&t, (struct port_settings){0});
+	every_length(&t, 60, 64);
+	run("ip link del near1");
+	frame_write(frame, sizeof(frame), 1);
+	for (int i = 0; i < 200; i++) {
+		assert_int_equal(send(t.far[0], frame, sizeof(frame), 0), sizeof(frame));
+		turn(&t);
+	}
+	law_holds(&t, false);
+	t.ports[1]->engine->close(t.ports[1]);
+	t.ports[1] = NULL;
+	law_holds(&t, false);
+	run("ip link add near1 type veth peer name far1");
+	bed_end(&t);
+}
+
 static void explains_bad_devices(void **state)
 {
 	struct bed t;
@@ -592,6 +633,8 @@ int main(void)
 		cmocka_unit_test(keeps_what_is_the_hosts),
 		cmocka_unit_test(names_who_holds_the_device),
 		cmocka_unit_test(opens_and_closes_many_times),
+		cmocka_unit_test(waits_for_the_kernel_to_let_go),
+		cmocka_unit_test(survives_a_device_that_goes),
 		cmocka_unit_test(explains_bad_devices),
 		cmocka_unit_test(names_the_missing_capability),
 		cmocka_unit_test(probe_changes_nothing),

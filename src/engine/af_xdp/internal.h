@@ -55,7 +55,10 @@ struct socket_settings {
  * pool and the queue is as before. */
 int xdp_socket_open(struct xdp_queue *q, const struct socket_settings *s, struct reason *r);
 /* Takes one that is not open (fd -1). Every slot goes back to the pool. */
-void xdp_socket_close(struct xdp_queue *q);
+void xdp_socket_close(struct xdp_queue *q, const struct device *d);
+/* Waits, within bounds, until no socket holds the device's queue: the kernel lets go of it some
+ * time after the close. 0, -EBUSY, or what else stands in the way. */
+int xdp_socket_await_release(const struct device *d, uint32_t queue);
 /* What the kernel really does, by XDP_OPTIONS. */
 bool xdp_socket_is_zero_copy(const struct xdp_queue *q);
 

@@ -106,7 +106,7 @@ static int open_queues(
 static void close_queues(struct xdp_port *p)
 {
 	for (uint32_t i = p->n_queues; i-- > 0;)
-		xdp_socket_close(&p->queues[i]);
+		xdp_socket_close(&p->queues[i], &p->device);
 }
 
 /* Attaches natively; with frags where the MTU asks for it and the driver can. */

@@ -46,6 +46,8 @@
 /* Wait for transmissions to finish when closing. */
 #define DRAIN_TRIES   50
 #define DRAIN_WAIT_MS 2
+/* Memory of a socket that only asks whether a queue is free, bytes: one chunk. */
+#define PROBE_SIZE 4096
 
 static void wait_ms(long ms)
 {
@@ -205,7 +207,52 @@ int xdp_socket_open(struct xdp_queue *q, const struct socket_settings *s, struct
 	q->busy = s->busy;
 	return 0;
 close:
-	xdp_socket_close(q);
+	xdp_socket_close(q, s->device);
+	return err;
+}
+
+/* 0 once the kernel has let go of the queue, -EBUSY while it has not; by what only then works. */
+static int try_released(const struct device *d, uint32_t queue, void *page)
+{
+	struct xdp_umem_reg reg = {
+		.addr = (uintptr_t)page, .len = PROBE_SIZE, .chunk_size = PROBE_SIZE};
+	struct sockaddr_xdp address = {
+		.sxdp_family = AF_XDP,
+		.sxdp_flags = XDP_COPY,
+		.sxdp_ifindex = d->ifindex,
+		.sxdp_queue_id = queue,
+	};
+	int fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
+	int err = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (setsockopt(fd, SOL_XDP, XDP_UMEM_REG, &reg, sizeof(reg)) ||
+		ring_size_set(fd, XDP_UMEM_FILL_RING, 2) ||
+		ring_size_set(fd, XDP_UMEM_COMPLETION_RING, 2) ||
+		ring_size_set(fd, XDP_RX_RING, 2) ||
+		bind(fd, (struct sockaddr *)&address, sizeof(address)))
+		err = -errno;
+	close(fd);
+	return err;
+}
+
+int xdp_socket_await_release(const struct device *d, uint32_t queue)
+{
+	void *page =
+		mmap(NULL, PROBE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int err = -EBUSY;
+	long ms = 1;
+
+	if (page == MAP_FAILED)
+		return -errno;
+	for (int i = 0; i < BIND_TRIES && err == -EBUSY; i++) {
+		err = try_released(d, queue, page);
+		if (err == -EBUSY)
+			wait_ms(ms);
+		ms = ms * 2 < BIND_WAIT_MAX_MS ? ms * 2 : BIND_WAIT_MAX_MS;
+	}
+	munmap(page, PROBE_SIZE);
 	return err;
 }
 
@@ -239,18 +286,25 @@ static void reclaim(struct xdp_queue *q)
 	assert(q->n_fill == 0 && q->n_tx == 0);
 }
 
-void xdp_socket_close(struct xdp_queue *q)
+void xdp_socket_close(struct xdp_queue *q, const struct device *d)
 {
+	bool zero_copy;
+
 	if (q->fd < 0)
 		return;
 	if (q->tx.map)
 		drain(q);
+	zero_copy = xdp_socket_is_zero_copy(q);
 	close(q->fd);
 	q->fd = -1;
 	ring_unmap(&q->rx);
 	ring_unmap(&q->tx);
 	ring_unmap(&q->fill);
 	ring_unmap(&q->done);
+	/* The kernel tells the driver later, by a work item; until then the device may write into
+	 * slots that it was given. In copy mode nothing is written after the close. */
+	if (zero_copy)
+		xdp_socket_await_release(d, q->base.idx);
 	reclaim(q);
 }
 
