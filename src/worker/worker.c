@@ -21,12 +21,13 @@
 
 #include "frame/pool.h"
 
-#define IDLE_TURNS	64     /* turns without a frame before it sleeps */
-#define IDLE_US_DEFAULT 1000   /* longest sleep while some queue has no descriptor */
-#define SLEEP_US_MAX	100000 /* longest sleep while every queue has one */
-#define SLEEP_US_SENT	50     /* first sleep while frames are on their way out; then it doubles */
-#define WAITS_MAX	1024   /* descriptors slept on; with more queues sleeps are bounded */
-#define PUBLISH_POLL_NS 20000  /* how often control looks whether the worker took a snapshot */
+#define IDLE_TURNS	  64	 /* turns without a frame before it sleeps */
+#define IDLE_US_DEFAULT	  1000	 /* longest sleep while some queue has no descriptor */
+#define SLEEP_US_MAX	  100000 /* longest sleep while every queue has one */
+#define SLEEP_US_SENT	  50	 /* first sleep while frames are on their way out */
+#define SLEEP_US_SENT_MAX 1000	 /* it doubles up to this */
+#define WAITS_MAX	  1024	 /* descriptors slept on; with more queues sleeps are bounded */
+#define PUBLISH_POLL_NS	  20000	 /* how often control looks whether the worker took a snapshot */
 
 struct worker {
 	struct worker_settings settings;
@@ -121,10 +122,9 @@ static uint32_t sleep_us(struct worker *w)
 
 	if (!sends_pending(w->snap))
 		return us;
-	if (w->sent_us > us)
-		return us;
-	us = w->sent_us;
-	w->sent_us *= 2;
+	us = w->sent_us < us ? w->sent_us : us;
+	if (w->sent_us < SLEEP_US_SENT_MAX)
+		w->sent_us *= 2;
 	return us;
 }
 

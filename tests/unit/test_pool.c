@@ -9,6 +9,8 @@
 #define SLOTS 128
 #define FIRST (64 * 4096)
 
+static uint8_t umem[FIRST + SLOTS * 4096];
+
 static void law_holds(
 	const struct pool *p, uint32_t n_free, uint32_t n_fill, uint32_t n_worker, uint32_t n_tx)
 {
@@ -25,7 +27,7 @@ static int setup(void **state)
 	struct pool *p = calloc(1, sizeof(*p));
 
 	*state = p;
-	return p ? pool_init(p, NULL, FIRST, SLOTS, 4096, 256) : -1;
+	return p ? pool_init(p, umem, FIRST, SLOTS, 4096, 256) : -1;
 }
 
 static int teardown(void **state)
