@@ -56,18 +56,20 @@ int host_ethtool_channels(uint32_t ifindex, struct ethtool_channels *ret_channel
 
 static int feature_count(uint32_t ifindex, uint32_t *ret_n)
 {
-	struct {
+	union {
 		struct ethtool_sset_info head;
-		uint32_t n;
-	} info = {.head = {.cmd = ETHTOOL_GSSET_INFO, .sset_mask = 1ULL << ETH_SS_FEATURES}};
+		uint32_t words[sizeof(struct ethtool_sset_info) / sizeof(uint32_t) + 1];
+	} info = {.words = {0}};
 	int err;
 
+	info.head.cmd = ETHTOOL_GSSET_INFO;
+	info.head.sset_mask = 1ULL << ETH_SS_FEATURES;
 	err = ethtool(ifindex, &info);
 	if (err)
 		return err;
 	if (!info.head.sset_mask)
 		return -EOPNOTSUPP;
-	*ret_n = info.n;
+	*ret_n = info.head.data[0];
 	return 0;
 }
 
@@ -93,12 +95,14 @@ static int feature_names(uint32_t ifindex, struct host_features *f)
 
 int host_ethtool_features(uint32_t ifindex, struct host_features *ret_features)
 {
-	struct {
+	union {
 		struct ethtool_gfeatures head;
-		struct ethtool_get_features_block blocks[HOST_FEATURE_BLOCKS];
-	} get = {.head = {.cmd = ETHTOOL_GFEATURES}};
+		uint8_t room[sizeof(struct ethtool_gfeatures) +
+			     HOST_FEATURE_BLOCKS * sizeof(struct ethtool_get_features_block)];
+	} get = {.room = {0}};
 	int err;
 
+	get.head.cmd = ETHTOOL_GFEATURES;
 	memset(ret_features, 0, sizeof(*ret_features));
 	err = feature_count(ifindex, &ret_features->n_names);
 	if (err)
@@ -112,7 +116,8 @@ int host_ethtool_features(uint32_t ifindex, struct host_features *ret_features)
 	get.head.size = ret_features->n_blocks;
 	err = ethtool(ifindex, &get);
 	if (!err)
-		memcpy(ret_features->blocks, get.blocks, sizeof(get.blocks));
+		memcpy(ret_features->blocks, get.head.features,
+			ret_features->n_blocks * sizeof(get.head.features[0]));
 	return err;
 }
 
@@ -148,13 +153,15 @@ bool host_feature_changeable(const struct host_features *f, int idx)
 
 int host_ethtool_feature_set(uint32_t ifindex, int idx, bool on)
 {
-	struct {
+	union {
 		struct ethtool_sfeatures head;
-		struct ethtool_set_features_block blocks[HOST_FEATURE_BLOCKS];
-	} set = {.head = {.cmd = ETHTOOL_SFEATURES}};
+		uint8_t room[sizeof(struct ethtool_sfeatures) +
+			     HOST_FEATURE_BLOCKS * sizeof(struct ethtool_set_features_block)];
+	} set = {.room = {0}};
 	uint32_t n;
 	int err;
 
+	set.head.cmd = ETHTOOL_SFEATURES;
 	/* The kernel wants exactly as many blocks as it has. */
 	err = feature_count(ifindex, &n);
 	if (err)
@@ -162,7 +169,7 @@ int host_ethtool_feature_set(uint32_t ifindex, int idx, bool on)
 	if (n > 32 * HOST_FEATURE_BLOCKS || (uint32_t)idx >= n)
 		return -E2BIG;
 	set.head.size = (n + 31) / 32;
-	set.blocks[idx / 32].valid = 1U << (idx % 32);
-	set.blocks[idx / 32].requested = on ? 1U << (idx % 32) : 0;
+	set.head.features[idx / 32].valid = 1U << (idx % 32);
+	set.head.features[idx / 32].requested = on ? 1U << (idx % 32) : 0;
 	return ethtool(ifindex, &set);
 }
