@@ -2,6 +2,7 @@
  * when that fails. */
 #include <errno.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -21,13 +22,18 @@ static bool local_trouble(int err)
 	       err == EADDRNOTAVAIL || err == EPERM || err == EACCES || err == EADDRINUSE;
 }
 
-static void open_now(struct flow *f)
+static int open_now(struct flow *f)
 {
+	int r = flow_introduce(f);
+
+	if (r < 0)
+		return r;
 	f->state = FLOW_OPEN;
 	f->deadline_ns = 0;
 	f->last_ns = f->loop->now_ns;
 	f->end[1].writable = true;
 	health_good(f->route, f->target);
+	return 0;
 }
 
 static void release_target(struct flow *f)
@@ -37,6 +43,9 @@ static void release_target(struct flow *f)
 	if (e->fd >= 0)
 		close(e->fd);
 	e->fd = -1;
+	free(f->dir[0].held); /* a PROXY header at most */
+	f->dir[0].held = NULL;
+	f->dir[0].held_size = f->header_left = 0;
 	e->readable = e->writable = e->hung_up = e->failed = e->urgent = false;
 	atomic_fetch_sub_explicit(&f->target->active, 1, memory_order_relaxed);
 	f->target = NULL;
@@ -70,7 +79,9 @@ static int attempt(struct flow *f)
 	if (r < 0 && r != -EINPROGRESS)
 		return r;
 	if (r == 0)
-		open_now(f);
+		r = open_now(f);
+	if (r < 0 && r != -EINPROGRESS)
+		return r;
 	return loop_watch(
 		f->loop, fd, &e->handle, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET);
 }
@@ -138,6 +149,8 @@ void flow_connected(struct flow *f)
 	if (!e->writable)
 		return;
 	e->failed = false;
-	open_now(f);
-	flow_run(f);
+	if (open_now(f) < 0)
+		flow_finish(f, FLOW_END_ERROR + RELAY_ERROR_SYSTEM);
+	else
+		flow_run(f);
 }

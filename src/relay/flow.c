@@ -47,16 +47,6 @@ static void close_end(struct flow *f, struct end *e, bool reset)
 	e->fd = -1;
 }
 
-static void count_end(struct flow *f, unsigned int how)
-{
-	if (how == FLOW_END_CUT)
-		counter_add(&f->counters->cut, 1);
-	else if (how >= FLOW_END_ERROR && how < FLOW_END_CUT)
-		counter_add(&f->counters->errors[how - FLOW_END_ERROR], 1);
-	else if (how == FLOW_END_REFUSED)
-		counter_add(&f->counters->refused, 1);
-}
-
 void flow_finish(struct flow *f, unsigned int how)
 {
 	struct loop *loop = f->loop;
@@ -70,7 +60,7 @@ void flow_finish(struct flow *f, unsigned int how)
 	/* Whoever did not end the connection properly himself sees a reset. */
 	close_end(f, &f->end[0], how != FLOW_END_DONE);
 	close_end(f, &f->end[1], how != FLOW_END_DONE);
-	count_end(f, how);
+	flow_tell_end(f, how);
 	if (f->target)
 		atomic_fetch_sub_explicit(&f->target->active, 1, memory_order_relaxed);
 	*f->link = f->next;
@@ -243,6 +233,10 @@ static void on_event(struct loop *loop, struct handle *h, uint32_t events)
 		e->failed = true;
 	if (events & EPOLLPRI)
 		e->urgent = true;
+	if (f->state == FLOW_PROXY) {
+		flow_greeted(f);
+		return;
+	}
 	if (f->state == FLOW_CONNECTING) {
 		if (e->side == 1)
 			flow_connected(f);
@@ -314,6 +308,9 @@ void flow_start(struct loop *loop, struct route *route, int fd, const struct soc
 	if (f->next)
 		f->next->link = &f->next;
 	loop->flows = f;
-	flow_connect(f);
+	if (route->s.proxy_accept)
+		flow_greet(f);
+	else
+		flow_connect(f);
 	flow_arm(f);
 }

@@ -41,6 +41,7 @@ struct direction {
 	bool ended;	    /* the source said so */
 	bool closed;	    /* and the sink was told, or is gone */
 	uint8_t small_turns;
+	uint8_t used;	   /* USED_ bits: what moved bytes */
 	struct pipe *pipe; /* only while it holds bytes, or within a turn */
 	uint32_t pipe_bytes;
 	uint32_t held_size, held_at; /* bytes that the sink had no room for */
@@ -49,13 +50,14 @@ struct direction {
 	struct limit limit;
 };
 
+enum used { USED_COPY = 1, USED_SPLICE = 2, USED_SENDFILE = 4 };
+
 enum flow_state { FLOW_PROXY, FLOW_CONNECTING, FLOW_OPEN, FLOW_OVER };
 
 enum flow_end {
 	FLOW_END_DONE,
 	FLOW_END_ERROR, /* ERROR + enum relay_error */
 	FLOW_END_CUT = FLOW_END_ERROR + RELAY_ERRORS,
-	FLOW_END_REFUSED,
 };
 
 struct client {
@@ -76,10 +78,10 @@ struct flow {
 	enum flow_state state;
 	uint32_t tried; /* targets, a bit each */
 	uint32_t attempts;
-	int last_err; /* of the last attempt */
-	bool ready;   /* in the loop's ready list */
-	int8_t reset; /* the side that reset the connection; -1 */
-	uint32_t log_id;
+	int last_err;	      /* of the last attempt */
+	uint32_t header_left; /* bytes of a PROXY header in dir[0].held: not the client's */
+	bool ready;	      /* in the loop's ready list */
+	int8_t reset;	      /* the side that reset the connection; -1 */
 	struct timer timer;
 	uint64_t started_ns, last_ns; /* last_ns: when a byte last moved */
 	uint64_t half_ns;	      /* when the first direction closed; 0 */
@@ -89,7 +91,6 @@ struct flow {
 	struct client local;	      /* where it came to, when a header has to say so */
 	struct flow *next, **link;    /* the loop's list */
 	struct flow *ready_next, *dead_next;
-	int file_splice_fd;
 	uint64_t file_at;
 };
 
@@ -105,6 +106,14 @@ void flow_cut(struct flow *f);
 void flow_arm(struct flow *f);
 /* Puts it behind the others of this loop. */
 void flow_later(struct flow *f);
+
+/* ending.c: counts and logs how it ended. */
+void flow_tell_end(const struct flow *f, unsigned int how);
+/* greet.c: expects the client's PROXY header; something of it came; puts ours before the client's
+ * first byte (0 or -ENOMEM). */
+void flow_greet(struct flow *f);
+void flow_greeted(struct flow *f);
+int flow_introduce(struct flow *f);
 
 /* connect.c: tries targets until one is under way; ends the flow when there is none. */
 void flow_connect(struct flow *f);

@@ -47,8 +47,7 @@ struct route {
 	_Atomic uint32_t turn;	    /* round robin */
 	_Atomic uint32_t active;    /* connections and sessions; any loop */
 	_Atomic bool splice_logged; /* a refusal is worth one line */
-	_Atomic uint32_t log_ids;
-	int listen_fd; /* control's; -1 for file sources */
+	int listen_fd;		    /* control's; -1 for file sources */
 	char listen_text[ENDPOINT_TEXT_SIZE];
 	struct access_log *log;	   /* NULL: off */
 	struct counters *counters; /* one a loop */

@@ -37,12 +37,18 @@ bool direction_pending(const struct direction *d)
 	return d->held_size > 0 || d->pipe_bytes > 0;
 }
 
-static void account(struct flow *f, unsigned int i, uint64_t n, _Atomic uint64_t *engine)
+static void account(struct flow *f, unsigned int i, uint64_t n, enum used engine)
 {
+	struct counters *c = f->counters;
+
+	f->dir[i].used |= (uint8_t)engine;
 	f->dir[i].bytes += n;
 	f->last_ns = f->loop->now_ns;
-	counter_add(&f->counters->bytes[i], n);
-	counter_add(engine, n);
+	counter_add(&c->bytes[i], n);
+	counter_add(engine == USED_COPY	    ? &c->copied
+		    : engine == USED_SPLICE ? &c->spliced
+					    : &c->sendfile,
+		n);
 	limit_charge(&f->dir[i].limit, n, f->loop->now_ns);
 	limit_charge(&f->route->rate, n, f->loop->now_ns);
 }
@@ -116,7 +122,7 @@ static enum step send_bytes(struct flow *f, unsigned int i, const uint8_t *bytes
 	}
 	if (n < 0)
 		n = 0;
-	account(f, i, (uint64_t)n, &f->counters->copied);
+	account(f, i, (uint64_t)n, USED_COPY);
 	if ((uint32_t)n == size)
 		return STEP_AGAIN;
 	sink->writable = false;
@@ -136,6 +142,7 @@ static enum step send_held(struct flow *f, unsigned int i)
 {
 	struct direction *d = &f->dir[i];
 	struct end *sink = &f->end[1 - i];
+	uint32_t header = i == 0 ? f->header_left : 0;
 	ssize_t n;
 
 	do {
@@ -149,7 +156,12 @@ static enum step send_held(struct flow *f, unsigned int i)
 		sink_lost(f, i);
 		return STEP_WAIT;
 	}
-	account(f, i, (uint64_t)n, &f->counters->copied);
+	if (header) { /* our own bytes are not the client's */
+		header = header < (uint32_t)n ? header : (uint32_t)n;
+		f->header_left -= header;
+	}
+	if ((uint32_t)n > header)
+		account(f, i, (uint32_t)n - header, USED_COPY);
 	d->held_at += (uint32_t)n;
 	d->held_size -= (uint32_t)n;
 	if (d->held_size) {
@@ -204,7 +216,7 @@ static enum step send_pipe(struct flow *f, unsigned int i)
 	} while (n < 0 && errno == EINTR);
 	if (n > 0) {
 		d->pipe_bytes -= (uint32_t)n;
-		account(f, i, (uint64_t)n, &f->counters->spliced);
+		account(f, i, (uint64_t)n, USED_SPLICE);
 		return STEP_AGAIN;
 	}
 	if (n < 0 && errno == EAGAIN) {

@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "base/reason.h"
+#include "relay/access_log.h"
 #include "relay/flow.h"
 #include "relay/health.h"
 #include "relay/listener.h"
@@ -192,6 +193,7 @@ static void route_free(struct relay *relay, struct route *route)
 		name_free(relay->resolver, route->targets[i].name);
 	if (route->listen_fd >= 0)
 		close(route->listen_fd);
+	access_log_close(route->log);
 	free(route->counters);
 	free(route);
 }
@@ -293,6 +295,8 @@ int relay_add(struct relay *relay, const struct route_settings *settings, struct
 	if (!route)
 		return reason_set(reason, -ENOMEM, NULL, "out of memory");
 	r = try_options(route, reason);
+	if (r == 0 && settings->access_log[0])
+		r = access_log_open(&route->log, settings->access_log, reason);
 	if (r == 0)
 		r = listener_bind(route, reason);
 	if (r < 0)

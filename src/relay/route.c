@@ -293,7 +293,7 @@ static int set_name16(
 	return 0;
 }
 
-__attribute__((unused)) static int set_access_log(
+static int set_access_log(
 	struct route_settings *s, const struct key *key, const char *value, struct reason *reason)
 {
 	if (strncmp(value, "file:", 5) == 0)
@@ -328,6 +328,10 @@ static const struct key keys[] = {
 	{"connection_rate", set_rate, FIELD(connection_rate)},
 	{"allow", set_networks, FIELD(allow)},
 	{"deny", set_networks, FIELD(deny)},
+	{"proxy_accept", set_bool, FIELD(proxy_accept)},
+	{"proxy_trust", set_networks, FIELD(proxy_trust)},
+	{"proxy_send", set_word, FIELD(proxy_send), "off|v1|v2"},
+	{"access_log", set_access_log},
 	{"transparent", set_bool, FIELD(transparent)},
 	{"source", set_source},
 	{"nodelay", set_bool, FIELD(nodelay)},
