@@ -93,8 +93,22 @@ static void say_changes(struct doctor *d, const struct host_link *l)
 			"changed while culvert runs, then put back: %s, promiscuous", text);
 }
 
+/* What the far end does to frames and can't be changed from here (see host/settings.c). */
+static void say_far_end(struct doctor *d, const struct host_link *l, enum port_mode mode)
+{
+	if (strcmp(l->kind, "veth") != 0)
+		return;
+	doctor_say(d, DOCTOR_NOTE, l->name, "ethtool -K FAR-END txvlan off",
+		"frames of VLAN devices at the far end of this veth arrive without their tag, "
+		"unless it writes tags into the frame");
+	if (mode == PORT_MODE_SKB)
+		doctor_say(d, DOCTOR_WARN, l->name, "ethtool -K FAR-END tso off gso off",
+			"in skb mode the far end of this veth sends TCP segments of up to 64 KB, "
+			"which are dropped");
+}
+
 /* What the engine would give it. */
-static bool say_mode(struct doctor *d, const char *port)
+static bool say_mode(struct doctor *d, const char *port, enum port_mode *ret_mode)
 {
 	struct port_settings s = {.name = port, .device = port, .keep_host = true};
 	enum port_mode mode = PORT_MODE_AUTO;
@@ -116,18 +130,21 @@ static bool say_mode(struct doctor *d, const char *port)
 	doctor_say(d, why.what[0] ? DOCTOR_WARN : DOCTOR_OK, port, why.remedy,
 		"expected: engine %s, mode %s%s%s", engine->name, port_mode_name(mode),
 		why.what[0] ? "; no better: " : "", why.what);
+	*ret_mode = mode;
 	return true;
 }
 
 bool doctor_port(struct doctor *d, const char *port, bool *ret_exists)
 {
+	enum port_mode mode = PORT_MODE_AUTO;
 	struct host_link link;
 	struct reason why = {0};
+	bool frames;
 
 	*ret_exists = true;
 	/* "dpdk:..." and the like are no network devices. */
 	if (strchr(port, ':'))
-		return say_mode(d, port);
+		return say_mode(d, port, &mode);
 	if (host_link_get(port, &link, &why)) {
 		*ret_exists = false;
 		doctor_say(d, DOCTOR_FAIL, port, why.remedy, "%s", why.what);
@@ -142,5 +159,7 @@ bool doctor_port(struct doctor *d, const char *port, bool *ret_exists)
 			"%s is no Ethernet device: it has no frames to forward", port);
 		return false;
 	}
-	return say_mode(d, port);
+	frames = say_mode(d, port, &mode);
+	say_far_end(d, &link, mode);
+	return frames;
 }

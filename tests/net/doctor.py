@@ -63,6 +63,7 @@ class Doctor:
         _, answer = self.ask("left")
         assert "driver veth, MTU 1500" in texts(answer, "left"), answer
         assert "rx-gro off" in texts(answer, "left"), answer
+        assert any("txvlan off" in c["remedy"] for c in checks(answer, "left")), answer
         assert "DEFAULT ROUTE" not in texts(answer, "left"), answer
         after = must("ethtool", "-k", "left"), must("ip", "-d", "link", "show", "left")
         assert before == after, "doctor changed the port"
