@@ -15,6 +15,8 @@ struct command {
 /* commands.c: every command, ended by one without a name. */
 extern const struct command commands[];
 
+int cmd_run(int argc, char **argv);
+int cmd_check(int argc, char **argv);
 int cmd_attach(int argc, char **argv);
 int cmd_confirm(int argc, char **argv);
 int cmd_detach(int argc, char **argv);

@@ -15,6 +15,14 @@ int cmd_version(int argc, char **argv)
 }
 
 const struct command commands[] = {
+	{"run",
+		"run [--config FILE] [--engine E] [--mode M] [--require M] [--workers N] "
+		"[--queues N] [--busy] [--socket PATH] [--http ADDR:PORT] [--log LEVEL] [PORT "
+		"PORT]",
+		"the daemon, in the foreground; two ports on the command line are patched together",
+		cmd_run},
+	{"check", "check [--config FILE | PORT PORT] [options of run]",
+		"what run would do here, and why; changes nothing", cmd_check},
 	{"relay",
 		"relay LISTEN TO [LISTEN TO ...] [--set KEY=VALUE ...] [--workers N] "
 		"[--max-connections N] [--drain TIME] [--log LEVEL]",

@@ -1,0 +1,102 @@
+/* What `run` would do here: the plan, and what each port would get by asking its engine. */
+#include "control/check.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "control/plan.h"
+#include "control/state.h"
+
+static void print_reason(FILE *to, const struct reason *r)
+{
+	if (r->what[0])
+		fprintf(to, "    %s%s%s\n", r->what, r->remedy[0] ? "; " : "", r->remedy);
+}
+
+/* *ret_unavailable counts the ports that can have no XDP. */
+static int print_port(const struct plan *plan, const struct plan_port *p, FILE *to,
+	uint32_t *ret_unavailable, struct reason *r)
+{
+	enum port_mode mode = PORT_MODE_AUTO;
+	struct reason why = {0};
+	int err = p->engine->probe(&p->settings, &mode, &why);
+
+	fprintf(to, "port %s: %s, engine %s, ", p->asked->name, p->asked->device, p->engine->name);
+	if (err) {
+		fprintf(to, "not to be had\n");
+		print_reason(to, &why);
+		if (plan_is_unavailable(err))
+			(*ret_unavailable)++;
+		if (!r->what[0])
+			reason_set(r, err, why.remedy, "port %s (%s): %s", p->asked->name,
+				p->asked->device, why.what);
+		return err;
+	}
+	fprintf(to, "mode %s, %u queue%s, rings of %u and %u%s, patched to %s\n",
+		port_mode_name(mode), p->queues, p->queues == 1 ? "" : "s", p->settings.rx_ring,
+		p->settings.tx_ring, p->settings.complete_checksums ? ", checksums completed" : "",
+		p->peer >= 0 ? plan->ports[p->peer].asked->name
+			     : "nothing: its frames are dropped");
+	print_reason(to, &why);
+	return 0;
+}
+
+static void print_routes(const struct config *c, const struct plan *plan, bool fallback, FILE *to)
+{
+	for (uint32_t i = 0; i < c->n_routes; i++) {
+		const struct config_route *route = c->routes[i];
+		char listen[ENDPOINT_TEXT_SIZE], target[ENDPOINT_TEXT_SIZE];
+		bool runs = fallback || !plan->frames || route->when == CONFIG_WHEN_ALWAYS;
+
+		endpoint_format(&route->settings.listen, listen, sizeof(listen));
+		fprintf(to, "route %s: %s to", route->settings.name, listen);
+		for (uint32_t t = 0; t < route->settings.n_targets; t++) {
+			endpoint_format(
+				&route->settings.targets[t].endpoint, target, sizeof(target));
+			fprintf(to, "%s %s", t ? "," : "", target);
+		}
+		fprintf(to, ": %s\n", runs ? "runs" : "waits: runs only without XDP");
+	}
+}
+
+int check_print(const struct config *c, FILE *to, struct reason *r)
+{
+	struct plan_facts facts[PORTS_MAX] = {0};
+	uint32_t unavailable = 0, failed = 0;
+	struct reason why = {0};
+	struct plan plan;
+	bool fallback;
+	int err = 0;
+
+	for (uint32_t i = 0; c->engine != CONFIG_ENGINE_RELAY && i < c->n_ports; i++) {
+		err = port_facts(&c->ports[i], &facts[i], r);
+		if (err)
+			return err;
+	}
+	err = plan_make(c, facts, &plan, r);
+	if (err)
+		return err;
+	for (uint32_t i = 0; i < plan.n_ports; i++) {
+		int e = print_port(&plan, &plan.ports[i], to, &unavailable, &why);
+
+		if (e && !failed++)
+			err = e;
+	}
+	if (plan.frames && !failed) {
+		uint64_t size = (uint64_t)plan.workers * plan.slots * PLAN_SLOT_SIZE;
+
+		fprintf(to, "workers: %u, each with %u slots of %u bytes (%llu MiB in all)\n",
+			plan.workers, plan.slots, PLAN_SLOT_SIZE, (unsigned long long)(size >> 20));
+		print_reason(to, &plan.fewer);
+		print_reason(to, &plan.rings);
+	}
+	fallback = plan.fallback && failed && unavailable == plan.n_ports;
+	if (fallback) {
+		fprintf(to, "no XDP here: TCP is relayed instead\n");
+		err = 0;
+	}
+	print_routes(c, &plan, fallback, to);
+	if (err)
+		*r = why;
+	return err;
+}

@@ -1,0 +1,150 @@
+/* The daemon's one loop: signals, links, retries, requests. */
+#include "control/daemon.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <systemd/sd-daemon.h>
+
+#include "control/start.h"
+#include "control/state.h"
+
+/* What an epoll event is about. */
+enum source { SOURCE_SIGNAL, SOURCE_LINKS };
+
+static int watch(struct daemon *d, int fd, enum source source)
+{
+	struct epoll_event e = {.events = EPOLLIN, .data.u32 = source};
+
+	return epoll_ctl(d->epoll_fd, EPOLL_CTL_ADD, fd, &e) < 0 ? -errno : 0;
+}
+
+/* Before any thread starts: they inherit the mask. */
+static int open_signals(struct daemon *d, sigset_t *ret_before)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	signal(SIGPIPE, SIG_IGN);
+	pthread_sigmask(SIG_BLOCK, &set, ret_before);
+	d->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	d->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (d->signal_fd < 0 || d->epoll_fd < 0)
+		return -errno;
+	return watch(d, d->signal_fd, SOURCE_SIGNAL);
+}
+
+static void read_signals(struct daemon *d)
+{
+	struct signalfd_siginfo info;
+
+	while (read(d->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+		if (info.ssi_signo == SIGHUP)
+			log_warn("SIGHUP: there is no configuration file to read again");
+		else
+			d->stopping = true;
+	}
+}
+
+/* Carriers may be away for seconds after XDP was attached. */
+static bool carriers_missing(const struct daemon *d)
+{
+	for (uint32_t i = 0; i < PORTS_MAX; i++) {
+		const struct daemon_port *p = &d->ports[i];
+
+		if (p->used && p->port && p->awaited && p->link == PORT_LINK_DOWN)
+			return true;
+	}
+	return false;
+}
+
+static void check_ready(struct daemon *d, uint64_t now_ns)
+{
+	if (d->ready || (carriers_missing(d) && now_ns < d->ready_by_ns))
+		return;
+	d->ready = true;
+	for (uint32_t i = 0; i < PORTS_MAX; i++) {
+		const struct daemon_port *p = &d->ports[i];
+
+		if (p->used && p->port && p->link == PORT_LINK_DOWN)
+			log_warn("port %s (%s) has no carrier; is the other end up?", p->asked.name,
+				p->asked.device);
+	}
+	log_info("ready");
+	sd_notify(0, "READY=1");
+}
+
+static int wait_ms(const struct daemon *d, uint64_t now_ns)
+{
+	int ms = links_wait_ms(d, now_ns);
+
+	if (!d->ready && (ms < 0 || ms > 100))
+		ms = 100;
+	return ms;
+}
+
+static void loop(struct daemon *d)
+{
+	struct epoll_event events[8];
+
+	while (!d->stopping) {
+		uint64_t now_ns = daemon_now_ns();
+		int n;
+
+		links_retry(d, now_ns);
+		if (!d->ready)
+			links_refresh(d);
+		check_ready(d, now_ns);
+		n = epoll_wait(d->epoll_fd, events, 8, wait_ms(d, daemon_now_ns()));
+		for (int i = 0; i < n; i++) {
+			switch ((enum source)events[i].data.u32) {
+			case SOURCE_SIGNAL: read_signals(d); break;
+			case SOURCE_LINKS: links_read(d); break;
+			}
+		}
+	}
+	log_info("stopping");
+	sd_notify(0, "STOPPING=1");
+}
+
+int daemon_run(struct config *c, const struct daemon_options *o, struct reason *r)
+{
+	struct daemon *d = calloc(1, sizeof(*d));
+	sigset_t before;
+	int err;
+
+	if (!d) {
+		config_free(c);
+		return reason_set(r, -ENOMEM, NULL, "out of memory");
+	}
+	d->options = o;
+	d->config = c;
+	d->signal_fd = d->epoll_fd = -1;
+	err = open_signals(d, &before);
+	if (err)
+		reason_set(r, err, NULL, "no signal descriptor: %s", strerror(-err));
+	if (!err)
+		err = daemon_start(d, r);
+	if (!err && d->monitor)
+		err = watch(d, host_monitor_fd(d->monitor), SOURCE_LINKS);
+	if (!err)
+		loop(d);
+	daemon_stop(d);
+	if (d->signal_fd >= 0)
+		close(d->signal_fd);
+	if (d->epoll_fd >= 0)
+		close(d->epoll_fd);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	config_free(d->config);
+	free(d);
+	return err;
+}

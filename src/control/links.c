@@ -1,0 +1,171 @@
+/* Links and addresses as the kernel reports them: ports that go, come back, lose their carrier. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "control/state.h"
+#include "host/link.h"
+
+#define BACKOFF_MAX_S 32
+
+/* Closes a port while the others go on, and tries again later. */
+static void lose(struct daemon *d, uint32_t idx, enum port_link link, const char *why)
+{
+	struct daemon_port *p = &d->ports[idx];
+
+	workers_pause(d);
+	port_close(d, idx);
+	p->link = link;
+	p->backoff_s = 2;
+	p->retry_ns = daemon_now_ns() + p->backoff_s * SECOND_NS;
+	reason_set(&p->closed, 0, "it is opened again when it is back", "%s", why);
+	log_warn("port %s (%s): %s; it is opened again when it is back", p->asked.name,
+		p->asked.device, why);
+	workers_resume(d);
+}
+
+static void link_set(struct daemon *d, uint32_t idx, bool up)
+{
+	struct daemon_port *p = &d->ports[idx];
+	enum port_link link = up ? PORT_LINK_UP : PORT_LINK_DOWN;
+
+	if (!p->port || p->link == link)
+		return;
+	p->link = link;
+	if (d->ready)
+		log_info("port %s: link %s", p->asked.name, up ? "up" : "down");
+	workers_resume(d);
+}
+
+static void link_changed(struct daemon *d, const struct host_event *e)
+{
+	int idx = port_by_ifindex(d, e->ifindex);
+
+	if (idx >= 0 && d->ports[idx].port) {
+		const struct port *port = d->ports[idx].port;
+
+		if (port->mtu_max && e->mtu > port->mtu_max)
+			log_warn("port %s: an MTU of %u is more than it can carry (%u)", port->name,
+				e->mtu, port->mtu_max);
+		port_addresses(d, (uint32_t)idx); /* reads the MAC again */
+		link_set(d, (uint32_t)idx, e->up);
+		return;
+	}
+	idx = port_by_name(d, e->name);
+	if (idx >= 0 && !d->ports[idx].port && strcmp(d->ports[idx].asked.device, e->name) == 0 &&
+		d->ports[idx].link == PORT_LINK_GONE)
+		d->ports[idx].retry_ns = daemon_now_ns();
+}
+
+static void port_refresh(struct daemon *d, uint32_t idx)
+{
+	struct daemon_port *p = &d->ports[idx];
+	struct host_link link;
+	int err;
+
+	if (!p->port || !p->ifindex)
+		return;
+	err = host_link_get_index(p->ifindex, &link, NULL);
+	if (err == -ENODEV)
+		lose(d, idx, PORT_LINK_GONE, "the device is gone");
+	else if (!err)
+		link_set(d, idx, link.up && link.carrier);
+}
+
+void links_refresh(struct daemon *d)
+{
+	for (uint32_t i = 0; i < PORTS_MAX; i++)
+		port_refresh(d, i);
+}
+
+static void on_event(const struct host_event *e, void *data)
+{
+	struct daemon *d = data;
+	int idx = port_by_ifindex(d, e->ifindex);
+
+	switch (e->kind) {
+	case HOST_EVENT_LINK: link_changed(d, e); break;
+	case HOST_EVENT_LINK_GONE:
+		if (idx >= 0 && d->ports[idx].port)
+			lose(d, (uint32_t)idx, PORT_LINK_GONE, "the device is gone");
+		break;
+	case HOST_EVENT_ADDRESSES:
+		if (idx >= 0)
+			port_addresses(d, (uint32_t)idx);
+		break;
+	case HOST_EVENT_OVERRUN:
+		links_refresh(d);
+		for (uint32_t i = 0; i < PORTS_MAX; i++)
+			port_addresses(d, i);
+		break;
+	}
+}
+
+void links_read(struct daemon *d)
+{
+	int n = host_monitor_read(d->monitor, on_event, d);
+
+	if (n < 0 && n != -EAGAIN)
+		log_debug("links: %s", strerror(-n));
+}
+
+static void retry(struct daemon *d, uint32_t idx, uint64_t now_ns)
+{
+	struct daemon_port *p = &d->ports[idx];
+	struct plan_facts facts;
+	struct reason r = {0};
+	enum port_mode mode;
+	int err = port_facts(&p->asked, &facts, &r);
+
+	if (!err)
+		err = facts.queues && facts.queues < d->n_workers
+			      ? reason_set(&r, -EINVAL, "ethtool -L DEVICE combined N",
+					"port %s: it came back with %u queues for %u workers",
+					p->asked.name, facts.queues, d->n_workers)
+			      : p->plan.engine->probe(&p->plan.settings, &mode, &r);
+	/* -ENETDOWN: opening brings it up. */
+	if (!err || err == -ENETDOWN) {
+		if (p->plan.settings.queues > facts.queues && facts.queues)
+			p->plan.settings.queues = facts.queues;
+		workers_pause(d);
+		err = port_open(d, idx, &r);
+		workers_resume(d);
+		if (!err)
+			port_refresh(d, idx);
+	}
+	if (!err)
+		return;
+	if (p->link != PORT_LINK_GONE && err == -ENODEV)
+		p->link = PORT_LINK_GONE;
+	p->closed = r;
+	log_debug("%s", r.what);
+	p->backoff_s = p->backoff_s < BACKOFF_MAX_S ? p->backoff_s * 2 : BACKOFF_MAX_S;
+	p->retry_ns = now_ns + p->backoff_s * SECOND_NS;
+}
+
+void links_retry(struct daemon *d, uint64_t now_ns)
+{
+	for (uint32_t i = 0; i < PORTS_MAX; i++) {
+		struct daemon_port *p = &d->ports[i];
+
+		if (p->used && !p->port && p->retry_ns && p->retry_ns <= now_ns)
+			retry(d, i, now_ns);
+	}
+}
+
+int links_wait_ms(const struct daemon *d, uint64_t now_ns)
+{
+	int wait_ms = -1;
+
+	for (uint32_t i = 0; i < PORTS_MAX; i++) {
+		const struct daemon_port *p = &d->ports[i];
+		uint64_t ms;
+
+		if (!p->used || p->port || !p->retry_ns)
+			continue;
+		ms = p->retry_ns > now_ns ? (p->retry_ns - now_ns) / 1000000 + 1 : 0;
+		if (wait_ms < 0 || ms < (uint64_t)wait_ms)
+			wait_ms = (int)ms;
+	}
+	return wait_ms;
+}

@@ -1,0 +1,173 @@
+/* The life of one port: facts, host settings, engine, the host's own addresses. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "config.h"
+#include "control/state.h"
+#include "host/addresses.h"
+#include "host/link.h"
+#if HAVE_AF_XDP
+#include "culvert/abi.h"
+#include "engine/af_xdp/af_xdp.h"
+#endif
+
+static bool is_netdev(const char *device)
+{
+	return !strchr(device, ':');
+}
+
+int port_facts(const struct config_port *asked, struct plan_facts *ret_facts, struct reason *r)
+{
+	struct host_link link;
+	struct reason why = {0};
+	int err;
+
+	*ret_facts = (struct plan_facts){0};
+	if (!is_netdev(asked->device))
+		return 0;
+	err = host_link_get(asked->device, &link, &why);
+	if (err)
+		return reason_set(r, err, why.remedy, "port %s: %s", asked->name, why.what);
+	ret_facts->ifindex = link.ifindex;
+	ret_facts->queues = link.rx_queues;
+	snprintf(ret_facts->kind, sizeof(ret_facts->kind), "%s", link.kind);
+	snprintf(ret_facts->driver, sizeof(ret_facts->driver), "%s", link.driver);
+	return 0;
+}
+
+int port_by_ifindex(const struct daemon *d, uint32_t ifindex)
+{
+	for (uint32_t i = 0; ifindex && i < PORTS_MAX; i++) {
+		if (d->ports[i].used && d->ports[i].ifindex == ifindex)
+			return (int)i;
+	}
+	return -1;
+}
+
+int port_by_name(const struct daemon *d, const char *name_or_device)
+{
+	for (uint32_t i = 0; i < PORTS_MAX; i++) {
+		if (d->ports[i].used && strcmp(d->ports[i].asked.name, name_or_device) == 0)
+			return (int)i;
+	}
+	for (uint32_t i = 0; i < PORTS_MAX; i++) {
+		if (d->ports[i].used && strcmp(d->ports[i].asked.device, name_or_device) == 0)
+			return (int)i;
+	}
+	return -1;
+}
+
+void port_addresses(struct daemon *d, uint32_t idx)
+{
+#if HAVE_AF_XDP
+	struct daemon_port *p = &d->ports[idx];
+	struct host_address *found = NULL;
+	struct culvert_host_address *list = NULL;
+	struct reason r = {0};
+	size_t n = 0;
+	int err;
+
+	if (!p->port || !p->ifindex || !p->asked.keep_host || !af_xdp_is(p->port))
+		return;
+	err = host_addresses_get(p->ifindex, &found, &n, &r);
+	if (!err) {
+		list = calloc(n ? n : 1, sizeof(*list));
+		if (!list)
+			err = reason_set(&r, -ENOMEM, NULL, "out of memory");
+	}
+	for (size_t i = 0; !err && i < n; i++) {
+		list[i].version = found[i].family == AF_INET ? 4 : 6;
+		memcpy(list[i].bytes, found[i].bytes, found[i].family == AF_INET ? 4 : 16);
+	}
+	if (!err)
+		err = af_xdp_host_addresses(p->port, list, n, &r);
+	if (err) {
+		char context[96];
+
+		snprintf(context, sizeof(context), "port %s: the host's addresses", p->asked.name);
+		log_reason(LOG_LEVEL_WARN, context, &r);
+	}
+	free(list);
+	free(found);
+#else
+	(void)d;
+	(void)idx;
+#endif
+}
+
+static void log_got(const struct daemon_port *p)
+{
+	const struct port *port = p->port;
+	const struct reason *why = &port->step_down;
+
+	log_info("port %s: %s %s %s, %u queue%s%s%s%s%s", p->asked.name, p->asked.device,
+		port->engine->name, port_mode_name(port->mode), port->n_queues,
+		port->n_queues == 1 ? "" : "s", why->what[0] ? "; " : "", why->what,
+		why->remedy[0] ? "; " : "", why->remedy);
+	if (p->changes && host_settings_changes(p->changes)[0])
+		log_debug("port %s: changed: %s", p->asked.name, host_settings_changes(p->changes));
+	if (p->changes && host_settings_refused(p->changes)[0])
+		log_warn("port %s: %s could not be turned off: frames may arrive merged or "
+			 "without their VLAN tag",
+			p->asked.name, host_settings_refused(p->changes));
+}
+
+/* Names the port in front of the reason. */
+static int refused(const struct daemon_port *p, int err, const struct reason *why, struct reason *r)
+{
+	return reason_set(
+		r, err, why->remedy, "port %s (%s): %s", p->asked.name, p->asked.device, why->what);
+}
+
+int port_open(struct daemon *d, uint32_t idx, struct reason *r)
+{
+	const struct host_settings_wanted wanted = HOST_SETTINGS_FRAMES;
+	struct daemon_port *p = &d->ports[idx];
+	struct host_link link = {0};
+	struct reason why = {0};
+	int err;
+
+	if (is_netdev(p->asked.device)) {
+		err = host_link_get(p->asked.device, &link, &why);
+		if (!err)
+			err = host_settings_take(p->asked.device, &wanted, &p->changes, &why);
+		if (err)
+			return refused(p, err, &why, r);
+	}
+	err = p->plan.engine->open(&p->plan.settings, &d->memory, &p->port, &why);
+	if (err) {
+		p->port = NULL;
+		refused(p, err, &why, r);
+		if (host_settings_restore(p->changes, &why))
+			log_reason(LOG_LEVEL_WARN, p->asked.name, &why);
+		p->changes = NULL;
+		return err;
+	}
+	p->port->index = idx;
+	p->ifindex = link.ifindex;
+	p->awaited = link.carrier;
+	p->link = PORT_LINK_UP;
+	p->closed = (struct reason){0};
+	p->backoff_s = 2;
+	p->retry_ns = 0;
+	port_addresses(d, idx);
+	log_got(p);
+	return 0;
+}
+
+void port_close(struct daemon *d, uint32_t idx)
+{
+	struct daemon_port *p = &d->ports[idx];
+	struct reason why = {0};
+
+	if (p->port)
+		p->port->engine->close(p->port);
+	p->port = NULL;
+	p->link = PORT_LINK_DOWN;
+	if (host_settings_restore(p->changes, &why))
+		log_reason(LOG_LEVEL_WARN, p->asked.name, &why);
+	p->changes = NULL;
+}

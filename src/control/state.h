@@ -1,0 +1,113 @@
+/* What the files of control/ share of the running daemon. Inside control/ only. */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "control/configuration.h"
+#include "control/daemon.h"
+#include "control/plan.h"
+#include "engine/engine.h"
+#include "host/monitor.h"
+#include "host/settings.h"
+#include "relay/relay.h"
+#include "worker/worker.h"
+
+enum port_link { PORT_LINK_DOWN, PORT_LINK_UP, PORT_LINK_GONE };
+
+/* One port. It does not move while it is used: plan.settings points into asked. */
+struct daemon_port {
+	bool used;
+	struct config_port asked;
+	struct plan_port plan;
+	struct port *port;	       /* NULL: closed */
+	struct host_settings *changes; /* what open changed on the host */
+	uint32_t ifindex;	       /* 0: no network interface */
+	enum port_link link;
+	int peer;	      /* index, or -1 */
+	struct reason closed; /* why it is closed */
+	uint32_t backoff_s;   /* until the next try after this one */
+	uint64_t retry_ns;    /* next try to open; 0: none */
+	bool awaited;	      /* had a carrier before it was opened, and must have it again */
+};
+
+struct daemon {
+	const struct daemon_options *options;
+	struct config *config;
+	uint32_t n_workers; /* forwarding threads */
+	uint32_t slots;	    /* per worker */
+	struct memory memory;
+	struct worker **workers;     /* [n_workers] */
+	struct snapshot **snapshots; /* [n_workers], what each worker has; NULL: nothing */
+	struct daemon_port ports[PORTS_MAX];
+	struct host_monitor *monitor; /* NULL: links are not watched */
+	struct relay *relay;	      /* NULL: no route runs */
+	bool fallback;		      /* routes run because no port can have XDP */
+	struct reason fallback_why;
+	struct server *unix_server, *http_server;
+	int signal_fd, epoll_fd;
+	uint64_t started_ns;
+	uint64_t ready_by_ns; /* carriers are waited for until then */
+	bool ready;
+	bool stopping;
+	/* A trial: undone when nobody confirms it. */
+	struct config *before_trial; /* NULL: none */
+	uint64_t trial_ns;	     /* when it is undone */
+};
+
+static inline uint64_t daemon_now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000ULL + (uint64_t)t.tv_nsec;
+}
+
+#define SECOND_NS 1000000000ULL
+
+/* ports.c: the life of one port. */
+
+/* The facts of one configured port; -ENODEV and so on with the reason. */
+int port_facts(const struct config_port *asked, struct plan_facts *ret_facts, struct reason *r);
+/* Host settings, engine, host addresses; logs what it got. No worker may be polling. */
+int port_open(struct daemon *d, uint32_t idx, struct reason *r);
+/* No worker may be polling. Puts back the host's settings. */
+void port_close(struct daemon *d, uint32_t idx);
+/* Tells the engine which addresses are the host's. */
+void port_addresses(struct daemon *d, uint32_t idx);
+/* Index of the open or closed port of that interface, name or device; -1: none. */
+int port_by_ifindex(const struct daemon *d, uint32_t ifindex);
+int port_by_name(const struct daemon *d, const char *name_or_device);
+
+/* snapshots.c: what the workers see. */
+
+/* Every worker lets go of every queue, before ports are opened or closed. */
+void workers_pause(struct daemon *d);
+/* Every worker gets the ports as they are. -ENOMEM: they have nothing and wait. */
+int workers_resume(struct daemon *d);
+int workers_make(struct daemon *d, struct reason *r);
+int workers_start(struct daemon *d, struct reason *r);
+void workers_free(struct daemon *d);
+
+/* links.c: what the kernel reports of links and addresses. */
+void links_read(struct daemon *d);
+/* Opens again what is due. */
+void links_retry(struct daemon *d, uint64_t now_ns);
+/* Milliseconds to the next retry, or -1. */
+int links_wait_ms(const struct daemon *d, uint64_t now_ns);
+/* Carrier of every open port, read now. */
+void links_refresh(struct daemon *d);
+
+/* routes.c: the relay's routes. */
+
+/* Does this route run now? */
+bool routes_wanted(const struct daemon *d, const struct config_route *route);
+/* Starts every route that should run. On failure none runs. */
+int routes_start(struct daemon *d, struct reason *r);
+/* From the routes of old to those of d->config: only what differs is touched. */
+int routes_change(struct daemon *d, const struct config *old, struct reason *r);
+/* Waits for connections to end, at most the drain time or until a second signal. */
+void routes_drain(struct daemon *d);
+void routes_free(struct daemon *d);
