@@ -5,14 +5,10 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "config.h"
 #include "control/state.h"
+#include "culvert/abi.h"
 #include "host/addresses.h"
 #include "host/link.h"
-#if HAVE_AF_XDP
-#include "culvert/abi.h"
-#include "engine/af_xdp/af_xdp.h"
-#endif
 
 static bool is_netdev(const char *device)
 {
@@ -62,7 +58,6 @@ int port_by_name(const struct daemon *d, const char *name_or_device)
 
 void port_addresses(struct daemon *d, uint32_t idx)
 {
-#if HAVE_AF_XDP
 	struct daemon_port *p = &d->ports[idx];
 	struct host_address *found = NULL;
 	struct culvert_host_address *list = NULL;
@@ -70,7 +65,7 @@ void port_addresses(struct daemon *d, uint32_t idx)
 	size_t n = 0;
 	int err;
 
-	if (!p->port || !p->ifindex || !p->asked.keep_host || !af_xdp_is(p->port))
+	if (!p->port || !p->ifindex || !p->asked.keep_host || !p->port->engine->host_addresses)
 		return;
 	err = host_addresses_get(p->ifindex, &found, &n, &r);
 	if (!err) {
@@ -83,7 +78,7 @@ void port_addresses(struct daemon *d, uint32_t idx)
 		memcpy(list[i].bytes, found[i].bytes, found[i].family == AF_INET ? 4 : 16);
 	}
 	if (!err)
-		err = af_xdp_host_addresses(p->port, list, n, &r);
+		err = p->port->engine->host_addresses(p->port, list, n, &r);
 	if (err) {
 		char context[96];
 
@@ -92,10 +87,6 @@ void port_addresses(struct daemon *d, uint32_t idx)
 	}
 	free(list);
 	free(found);
-#else
-	(void)d;
-	(void)idx;
-#endif
 }
 
 static void log_got(const struct daemon_port *p)

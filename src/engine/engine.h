@@ -100,6 +100,7 @@ struct queue {
 };
 
 struct engine_ops;
+struct culvert_host_address; /* culvert/abi.h */
 
 /* Engines embed it first; control reads it. */
 struct port {
@@ -141,6 +142,10 @@ struct engine_ops {
 		const struct port *p, uint32_t queue, struct engine_counter *ret, uint32_t n);
 	/* The device's network interface index, 0 where there is none. */
 	uint32_t (*ifindex)(const struct port *p);
+	/* Replaces the addresses of the device that stay with the kernel (keep_host), n of them,
+	 * and reads its MAC address again; frames may be passing. NULL: the engine keeps none. */
+	int (*host_addresses)(struct port *p, const struct culvert_host_address *addresses,
+		size_t n, struct reason *ret_reason);
 };
 
 /* engines.c: what was compiled in, NULL-terminated, in order of preference. */

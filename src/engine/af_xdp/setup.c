@@ -406,4 +406,5 @@ const struct engine_ops af_xdp_engine = {
 	.close = close_port,
 	.counters = counters,
 	.ifindex = ifindex,
+	.host_addresses = af_xdp_host_addresses,
 };
