@@ -443,7 +443,7 @@ static void names_who_holds_the_device(void **state)
 	bed_make(&t, 1500, 1, 1);
 	bed_open_both(&t, (struct port_settings){0});
 	assert_int_equal(t.ports[0]->engine->open(&s, &t.memory, &second, &t.why), -EBUSY);
-	assert_non_null(strstr(t.why.what, "another XDP program (id "));
+	assert_non_null(strstr(t.why.what, "another XDP program (steer, id "));
 	assert_non_null(strstr(t.why.remedy, "ip link set dev near0 xdp off"));
 	every_length(&t, 60, 61); /* the first one was not disturbed */
 	bed_end(&t);
@@ -574,16 +574,33 @@ static void names_the_missing_capability(void **state)
 		CAP_IPC_LOCK, CAP_SYS_RESOURCE, true, -ENOBUFS, "64 KiB", "LimitMEMLOCK=infinity");
 }
 
-static void probe_changes_nothing(void **state)
+static int probe(struct bed *t, struct port_settings s, enum port_mode *ret_mode)
 {
-	struct port_settings s = {.name = "a", .device = "near0"};
+	s.name = s.device = "near0";
+	return engine_find("near0", &t->why)->probe(&s, ret_mode, &t->why);
+}
+
+static void probe_says_what_open_would_get(void **state)
+{
 	enum port_mode mode;
 	struct bed t;
 
 	bed_make(&t, 1500, 1, 1);
-	assert_int_equal(engine_find("near0", &t.why)->probe(&s, &mode, &t.why), 0);
+	assert_int_equal(probe(&t, (struct port_settings){0}, &mode), 0);
 	assert_int_equal(mode, PORT_MODE_COPY);
-	run("! ip link show near0 | grep -q xdp");
+	assert_non_null(strstr(t.why.what, "no zero-copy"));
+	assert_int_equal(probe(&t, (struct port_settings){.mode = PORT_MODE_SKB}, &mode), 0);
+	assert_int_equal(mode, PORT_MODE_SKB);
+	assert_int_equal(probe(&t, (struct port_settings){.require = PORT_MODE_ZERO_COPY}, &mode),
+		-EOPNOTSUPP);
+	run("ip link set near0 mtu 3700 && ip link set far0 mtu 3700");
+	assert_int_equal(probe(&t, (struct port_settings){0}, &mode), 0);
+	assert_int_equal(mode, PORT_MODE_SKB);
+	assert_non_null(strstr(t.why.remedy, "mtu 3520"));
+	run("! ip link show near0 | grep -q xdp"); /* it changes nothing */
+	assert_int_equal(bed_open(&t, 0, (struct port_settings){0}), 0);
+	assert_int_equal(probe(&t, (struct port_settings){0}, &mode), -EBUSY);
+	assert_non_null(strstr(t.why.what, "steer"));
 	bed_end(&t);
 }
 
@@ -637,7 +654,7 @@ int main(void)
 		cmocka_unit_test(survives_a_device_that_goes),
 		cmocka_unit_test(explains_bad_devices),
 		cmocka_unit_test(names_the_missing_capability),
-		cmocka_unit_test(probe_changes_nothing),
+		cmocka_unit_test(probe_says_what_open_would_get),
 	};
 	int err = ready();
 

@@ -4,6 +4,7 @@
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <linux/if_link.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -78,31 +79,43 @@ void xdp_program_unload(struct xdp_port *p)
 	p->program = NULL;
 }
 
-static uint32_t attached_program(const struct device *d)
+bool xdp_program_holder(const struct device *d, struct xdp_holder *ret)
 {
 	LIBBPF_OPTS(bpf_xdp_query_opts, query);
+	struct bpf_prog_info info = {0};
+	uint32_t size = sizeof(info);
+	int fd;
 
+	*ret = (struct xdp_holder){.name = "unnamed"};
 	if (bpf_xdp_query((int)d->ifindex, 0, &query))
-		return 0;
+		return false;
+	ret->id = query.prog_id;
 	if (query.attach_mode == XDP_ATTACHED_MULTI)
-		return query.drv_prog_id ? query.drv_prog_id : query.skb_prog_id;
-	return query.prog_id;
+		ret->id = query.drv_prog_id ? query.drv_prog_id : query.skb_prog_id;
+	if (ret->id == 0)
+		return false;
+	fd = bpf_prog_get_fd_by_id(ret->id);
+	if (fd >= 0) {
+		if (bpf_obj_get_info_by_fd(fd, &info, &size) == 0 && info.name[0])
+			snprintf(ret->name, sizeof(ret->name), "%s", info.name);
+		close(fd);
+	}
+	return true;
 }
 
 int xdp_program_attach(struct xdp_port *p, uint32_t flags, struct reason *r)
 {
 	LIBBPF_OPTS(bpf_link_create_opts, options, .flags = flags);
 	int fd = bpf_program__fd(p->program->progs.steer);
-	uint32_t holder = attached_program(&p->device);
+	struct xdp_holder holder;
 
 	/* The other mode's program would let ours be attached and then get the frames first. */
-	if (holder)
-		return explain_attach(-EBUSY, &p->device, flags, holder, r);
+	if (xdp_program_holder(&p->device, &holder))
+		return explain_attach(-EBUSY, &p->device, flags, &holder, r);
 	p->link_fd = bpf_link_create(fd, (int)p->device.ifindex, BPF_XDP, &options);
 	if (p->link_fd >= 0)
 		return 0;
-	return explain_attach(
-		-errno, &p->device, flags, errno == EBUSY ? attached_program(&p->device) : 0, r);
+	return explain_attach(-errno, &p->device, flags, NULL, r);
 }
 
 void xdp_program_detach(struct xdp_port *p)

@@ -18,6 +18,12 @@ struct device {
 
 int device_read(const char *name, struct device *ret_device, struct reason *r);
 
+/* features.c: enum netdev_xdp_act of linux/netdev.h. */
+#define XDP_FEATURES_FORWARD  0x3ULL /* basic actions and redirect */
+#define XDP_FEATURE_ZERO_COPY 0x8ULL
+#define XDP_FEATURE_RX_FRAGS  0x20ULL
+int device_xdp_features(uint32_t ifindex, uint64_t *ret_features);
+
 /* quirks.c: what is known of a driver and can't be asked of the kernel. */
 struct quirk {
 	const char *driver;

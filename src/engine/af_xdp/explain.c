@@ -92,6 +92,17 @@ int explain_rings(int err, const struct socket_settings *s, struct reason *r)
 		s->queue, s->device->name, strerror(-err));
 }
 
+int explain_no_zero_copy(const struct device *d, struct reason *r)
+{
+	return reason_set(r, -EOPNOTSUPP, NULL, "the driver of %s (%s) has no zero-copy", d->name,
+		d->driver[0] ? d->driver : "unnamed");
+}
+
+void explain_as_asked(enum port_mode mode, struct reason *r)
+{
+	reason_set(r, 0, "mode: auto", "mode %s was asked for", port_mode_name(mode));
+}
+
 int explain_bind(int err, const struct socket_settings *s, struct reason *r)
 {
 	const char *mode = s->bind_flags & XDP_ZEROCOPY ? "zero-copy" : "copy";
@@ -114,8 +125,7 @@ int explain_bind(int err, const struct socket_settings *s, struct reason *r)
 			s->queue, d->name, strerror(-err));
 	case -EOPNOTSUPP:
 		if (s->bind_flags & XDP_ZEROCOPY && !quirk->zero_copy)
-			return reason_set(r, err, NULL, "the driver of %s (%s) has no zero-copy",
-				d->name, d->driver[0] ? d->driver : "unnamed");
+			return explain_no_zero_copy(d, r);
 		/* fallthrough */
 	default:
 		remedy[0] = '\0';
@@ -170,21 +180,20 @@ static int explain_mtu(int err, const struct device *d, uint32_t mtu, struct rea
 		d->mtu, strcmp(d->driver, "veth") == 0 ? " or its peer" : "", d->driver, mtu);
 }
 
-int explain_attach(
-	int err, const struct device *d, uint32_t flags, uint32_t holder_id, struct reason *r)
+int explain_attach(int err, const struct device *d, uint32_t flags, const struct xdp_holder *holder,
+	struct reason *r)
 {
 	bool native = (flags & XDP_FLAGS_DRV_MODE) != 0;
 	const struct quirk *quirk = quirk_of(d->driver);
 	char remedy[sizeof(r->remedy)] = "";
 
-	if (holder_id) {
+	if (holder) {
 		snprintf(remedy, sizeof(remedy),
 			"end the program that attached it, or: xdp-loader unload %s --all, or: ip "
 			"link set dev %s xdp off",
 			d->name, d->name);
-		return reason_set(r, -EBUSY, remedy,
-			"another XDP program (id %u, see `bpftool prog show id %u`) holds %s",
-			holder_id, holder_id, d->name);
+		return reason_set(r, -EBUSY, remedy, "another XDP program (%s, id %u) holds %s",
+			holder->name, holder->id, d->name);
 	}
 	if (native && (err == -ERANGE || (quirk->mtu_native && d->mtu > quirk->mtu_native)))
 		return explain_mtu(err, d, quirk->mtu_native ? quirk->mtu_native : 1500, r);

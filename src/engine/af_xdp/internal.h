@@ -62,11 +62,24 @@ int xdp_socket_await_release(const struct device *d, uint32_t queue);
 /* What the kernel really does, by XDP_OPTIONS. */
 bool xdp_socket_is_zero_copy(const struct xdp_queue *q);
 
+/* setup.c: what can be told before anything is touched. */
+int xdp_check(const struct port_settings *s, const struct device *d, uint32_t slot_size,
+	struct reason *r);
+
+/* probe.c: for engine_ops. */
+int xdp_probe(const struct port_settings *s, enum port_mode *ret_mode, struct reason *ret_reason);
+
 /* attach.c: the program and its link. flags: XDP_FLAGS_DRV_MODE or XDP_FLAGS_SKB_MODE. */
 int xdp_program_load(struct xdp_port *p, bool keep_host, bool frags, struct reason *r);
 void xdp_program_unload(struct xdp_port *p);
 int xdp_program_attach(struct xdp_port *p, uint32_t flags, struct reason *r);
 void xdp_program_detach(struct xdp_port *p);
 int xdp_program_steer(struct xdp_port *p, const struct xdp_queue *q, struct reason *r);
+/* Who has the device. */
+struct xdp_holder {
+	uint32_t id; /* of the program */
+	char name[16];
+};
+bool xdp_program_holder(const struct device *d, struct xdp_holder *ret);
 /* Loads and forgets: may this process? */
 int xdp_program_try(struct reason *r);

@@ -53,8 +53,7 @@ static int check_mtu(const struct device *d, uint32_t slot_size, struct reason *
 		d->name, d->mtu, slot_size);
 }
 
-/* Before anything is touched. */
-static int check(
+int xdp_check(
 	const struct port_settings *s, const struct device *d, uint32_t slot_size, struct reason *r)
 {
 	char remedy[sizeof(r->remedy)];
@@ -204,8 +203,7 @@ got_native:
 		goto as_asked;
 	return 0;
 as_asked:
-	reason_set(&p->base.step_down, 0, "mode: auto", "mode %s was asked for",
-		port_mode_name(p->base.mode));
+	explain_as_asked(p->base.mode, &p->base.step_down);
 	return 0;
 }
 
@@ -281,7 +279,7 @@ static int open_port(const struct port_settings *s, const struct memory *m, stru
 	p->link_fd = -1;
 	p->memory = m;
 	if ((err = device_read(s->device, &p->device, r)) ||
-		(err = check(s, &p->device, m->slot_size, r)))
+		(err = xdp_check(s, &p->device, m->slot_size, r)))
 		goto fail;
 	p->base.engine = &af_xdp_engine;
 	snprintf(p->base.name, sizeof(p->base.name), "%s", s->name);
@@ -300,38 +298,6 @@ fail:
 	if (ret_reason)
 		*ret_reason = *r;
 	port_free(p);
-	return err;
-}
-
-static int probe(const struct port_settings *s, enum port_mode *ret_mode, struct reason *ret_reason)
-{
-	struct reason r = {0};
-	struct device d;
-	const struct quirk *quirk;
-	int err, fd;
-
-	if ((err = device_read(s->device, &d, &r)) || (err = check(s, &d, 4096, &r)))
-		goto out;
-	fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
-	if (fd < 0) {
-		err = explain_socket(-errno, &r);
-		goto out;
-	}
-	close(fd);
-	if ((err = xdp_program_try(&r)))
-		goto out;
-	quirk = quirk_of(d.driver);
-	if (s->mode != PORT_MODE_AUTO)
-		*ret_mode = s->mode;
-	else if (quirk->zero_copy)
-		*ret_mode = PORT_MODE_ZERO_COPY;
-	else if (quirk->mtu_native)
-		*ret_mode = d.mtu <= quirk->mtu_native ? PORT_MODE_COPY : PORT_MODE_SKB;
-	else
-		*ret_mode = PORT_MODE_SKB;
-out:
-	if (ret_reason)
-		*ret_reason = r;
 	return err;
 }
 
@@ -401,7 +367,7 @@ bool af_xdp_is(const struct port *p)
 const struct engine_ops af_xdp_engine = {
 	.name = "af_xdp",
 	.claims = claims,
-	.probe = probe,
+	.probe = xdp_probe,
 	.open = open_port,
 	.close = close_port,
 	.counters = counters,
