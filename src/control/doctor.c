@@ -125,15 +125,20 @@ static void say_build(struct doctor *d)
 			"this culvert was built without DPDK");
 }
 
+static bool xdp_works(const struct host_rights *r)
+{
+	return HAVE_AF_XDP && !r->program.err && !r->xsk.err && !r->locking.err && newer(r, 5, 10);
+}
+
 static void conclude(struct doctor *d, const struct host_rights *r, size_t n_ports, size_t n_exist,
 	size_t n_frames)
 {
-	bool xdp =
-		HAVE_AF_XDP && !r->program.err && !r->xsk.err && !r->locking.err && newer(r, 5, 10);
+	bool xdp = xdp_works(r);
 	bool relay = !r->relay.err;
 	const char *why = r->program.err   ? r->program.reason.what
 			  : r->xsk.err	   ? r->xsk.reason.what
 			  : r->locking.err ? r->locking.reason.what
+			  : xdp		   ? "a port can't have it, see its line"
 					   : "see above";
 
 	d->works = n_exist == n_ports && (n_ports ? n_frames == n_ports || relay : xdp || relay);
@@ -171,7 +176,7 @@ void doctor_examine(struct doctor *ret, char *const *ports, size_t n_ports)
 	for (size_t i = 0; i < n_ports; i++) {
 		bool exists = false;
 
-		n_frames += doctor_port(ret, ports[i], &exists);
+		n_frames += doctor_port(ret, ports[i], xdp_works(&r), &exists);
 		n_exist += exists;
 	}
 	doctor_pci(ret, "");

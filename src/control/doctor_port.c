@@ -42,7 +42,8 @@ static void say_obstacles(struct doctor *d, const struct host_link *l)
 			"an XDP program is attached already (id %u, %s mode)", l->xdp_program_id,
 			host_xdp_name(l->xdp));
 	}
-	if (l->mtu > MTU_XDP_USUAL) {
+	/* Of a device that is up the engine knows it better. */
+	if (!l->up && l->mtu > MTU_XDP_USUAL) {
 		snprintf(remedy, sizeof(remedy), "ip link set dev %s mtu %d", l->name,
 			MTU_XDP_USUAL);
 		doctor_say(d, DOCTOR_WARN, l->name, remedy,
@@ -134,11 +135,12 @@ static bool say_mode(struct doctor *d, const char *port, enum port_mode *ret_mod
 	return true;
 }
 
-bool doctor_port(struct doctor *d, const char *port, bool *ret_exists)
+bool doctor_port(struct doctor *d, const char *port, bool xdp, bool *ret_exists)
 {
 	enum port_mode mode = PORT_MODE_AUTO;
 	struct host_link link;
 	struct reason why = {0};
+	char remedy[64];
 	bool frames;
 
 	*ret_exists = true;
@@ -151,13 +153,20 @@ bool doctor_port(struct doctor *d, const char *port, bool *ret_exists)
 		return false;
 	}
 	say_device(d, &link);
+	if (!link.ethernet) {
+		doctor_say(d, DOCTOR_FAIL, link.name, "name an Ethernet device",
+			"is no Ethernet device: it has no frames to forward");
+		return false;
+	}
 	say_routes(d, &link);
 	say_obstacles(d, &link);
 	say_changes(d, &link);
-	if (!link.ethernet) {
-		doctor_say(d, DOCTOR_FAIL, port, "name an Ethernet device",
-			"%s is no Ethernet device: it has no frames to forward", port);
-		return false;
+	if (!link.up) {
+		snprintf(remedy, sizeof(remedy), "ip link set dev %s up", link.name);
+		doctor_say(d, DOCTOR_NOTE, link.name, remedy,
+			"is down: which mode it gets can be told when it is up");
+		say_far_end(d, &link, mode);
+		return xdp;
 	}
 	frames = say_mode(d, port, &mode);
 	say_far_end(d, &link, mode);
