@@ -24,6 +24,11 @@ def read(path):
         return []
 
 
+def plain(test):
+    """The name by which `meson test` takes it: the log has `project:suite / name`."""
+    return test["name"].split(" / ")[-1]
+
+
 def reason(test):
     """The last line a skipped test wrote: by our rule it says why."""
     lines = (test.get("stdout", "") + "\n" + test.get("stderr", "")).strip().splitlines()
@@ -39,7 +44,7 @@ def record(stage, path, results, retry):
             print("failed", stage, "(no test ran)", sep="\t", file=out)
     with open(results, "a", encoding="utf-8") as out, open(retry, "a", encoding="utf-8") as again:
         for test in tests:
-            result, name = test["result"], test["name"]
+            result, name = test["result"], plain(test)
             output = test.get("stdout", "") + test.get("stderr", "")
             if result in GOOD:
                 print("passed", stage, name, sep="\t", file=out)
