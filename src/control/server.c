@@ -158,7 +158,7 @@ static int bind_unix(const char *path, struct reason *ret_reason)
 		return reason_set(ret_reason, -ENAMETOOLONG, "choose a shorter path",
 			"control socket %s: a path of at most %zu bytes fits", path,
 			sizeof(address.sun_path) - 1);
-	strcpy(address.sun_path, path);
+	memcpy(address.sun_path, path, strlen(path) + 1);
 	if (answers(&address))
 		return reason_set(ret_reason, -EADDRINUSE,
 			"stop it, or choose another with --socket",
@@ -248,7 +248,7 @@ static int bind_tcp(const char *text, unsigned int *ret_port, struct reason *ret
 	struct addrinfo hints = {.ai_family = AF_UNSPEC,
 		.ai_socktype = SOCK_STREAM,
 		.ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV};
-	struct sockaddr_storage bound;
+	struct sockaddr_storage bound = {0};
 	socklen_t size = sizeof(bound);
 	struct addrinfo *info;
 	const char *port;

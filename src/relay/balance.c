@@ -1,4 +1,5 @@
 /* Chooses the target of a connection. */
+#include <assert.h>
 #include <string.h>
 
 #include "relay/live.h"
@@ -62,6 +63,7 @@ static uint32_t by_turn(struct route *route, uint32_t set)
 	}
 	/* Target i is due at the turns k of `total` where k * weight wraps past total; the
 	 * one with the earliest of the open dues is taken. Walk the schedule of one round. */
+	assert(total > 0); /* set is not empty, and no weight is 0 */
 	turn %= total;
 	for (uint32_t given[ROUTE_TARGETS_MAX] = {0}, k = 0; k <= turn; k++) {
 		best_at = UINT32_MAX;
@@ -71,6 +73,7 @@ static uint32_t by_turn(struct route *route, uint32_t set)
 			if (!(set & 1U << i))
 				continue;
 			weight = route->targets[i].settings->weight;
+			assert(weight > 0);
 			if (given[i] == weight)
 				continue;
 			at = (2 * given[i] + 1) * 4096 / weight;

@@ -32,7 +32,7 @@ static int peek(const struct flow *f, struct proxy_info *ret_info)
 
 void flow_greeted(struct flow *f)
 {
-	struct proxy_info info;
+	struct proxy_info info = {0};
 	int size = peek(f, &info);
 
 	if (size == 0) {

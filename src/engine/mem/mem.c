@@ -127,7 +127,7 @@ static void mem_close(struct port *p)
 static int mem_open(const struct port_settings *s, const struct memory *m, struct port **ret_port,
 	struct reason *ret_reason)
 {
-	enum port_mode mode;
+	enum port_mode mode = PORT_MODE_AUTO;
 	struct port *p;
 	int err = mem_probe(s, &mode, ret_reason);
 
