@@ -12,11 +12,17 @@
 
 #include <systemd/sd-daemon.h>
 
+#include "control/change.h"
+#include "control/requests.h"
+#include "control/server.h"
 #include "control/start.h"
 #include "control/state.h"
 
 /* What an epoll event is about. */
-enum source { SOURCE_SIGNAL, SOURCE_LINKS };
+enum source { SOURCE_SIGNAL, SOURCE_LINKS, SOURCE_SOCKET, SOURCE_HTTP };
+
+/* libmicrohttpd's own time-outs need a look now and then. */
+#define SERVERS_MS 1000
 
 static int watch(struct daemon *d, int fd, enum source source)
 {
@@ -43,16 +49,33 @@ static int open_signals(struct daemon *d, sigset_t *ret_before)
 	return watch(d, d->signal_fd, SOURCE_SIGNAL);
 }
 
+static void reload(struct daemon *d)
+{
+	struct reason r = {0};
+
+	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu",
+		(unsigned long long)(daemon_now_ns() / 1000));
+	if (change_reload(d, &r))
+		log_reason(LOG_LEVEL_ERROR, "not reloaded", &r);
+	else
+		log_info("reloaded");
+	sd_notify(0, "READY=1");
+}
+
 static void read_signals(struct daemon *d)
 {
 	struct signalfd_siginfo info;
 
+	bool hup = false;
+
 	while (read(d->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
 		if (info.ssi_signo == SIGHUP)
-			log_warn("SIGHUP: there is no configuration file to read again");
+			hup = true;
 		else
 			d->stopping = true;
 	}
+	if (hup && !d->stopping)
+		reload(d);
 }
 
 /* Carriers may be away for seconds after XDP was attached. */
@@ -87,9 +110,11 @@ static int wait_ms(const struct daemon *d, uint64_t now_ns)
 {
 	int ms = links_wait_ms(d, now_ns);
 
-	if (!d->ready && (ms < 0 || ms > 100))
-		ms = 100;
-	return ms;
+	int most = !d->ready						 ? 100
+		   : d->unix_server || d->http_server || d->before_trial ? SERVERS_MS
+									 : -1;
+
+	return ms < 0 || (most >= 0 && most < ms) ? most : ms;
 }
 
 static void loop(struct daemon *d)
@@ -103,14 +128,21 @@ static void loop(struct daemon *d)
 		links_retry(d, now_ns);
 		if (!d->ready)
 			links_refresh(d);
+		change_expire(d, now_ns);
 		check_ready(d, now_ns);
 		n = epoll_wait(d->epoll_fd, events, 8, wait_ms(d, daemon_now_ns()));
 		for (int i = 0; i < n; i++) {
 			switch ((enum source)events[i].data.u32) {
 			case SOURCE_SIGNAL: read_signals(d); break;
 			case SOURCE_LINKS: links_read(d); break;
+			case SOURCE_SOCKET:
+			case SOURCE_HTTP: break; /* below */
 			}
 		}
+		if (d->unix_server)
+			server_run(d->unix_server);
+		if (d->http_server)
+			server_run(d->http_server);
 	}
 	log_info("stopping");
 	sd_notify(0, "STOPPING=1");
@@ -136,6 +168,12 @@ int daemon_run(struct config *c, const struct daemon_options *o, struct reason *
 		err = daemon_start(d, r);
 	if (!err && d->monitor)
 		err = watch(d, host_monitor_fd(d->monitor), SOURCE_LINKS);
+	if (!err && d->unix_server)
+		err = watch(d, server_fd(d->unix_server), SOURCE_SOCKET);
+	if (!err && d->http_server)
+		err = watch(d, server_fd(d->http_server), SOURCE_HTTP);
+	if (err && !r->what[0])
+		reason_set(r, err, NULL, "no event loop: %s", strerror(-err));
 	if (!err)
 		loop(d);
 	daemon_stop(d);

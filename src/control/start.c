@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "control/memory.h"
+#include "control/requests.h"
 #include "control/state.h"
 #include "frame/pool.h"
 
@@ -155,7 +156,9 @@ int daemon_start(struct daemon *d, struct reason *r)
 		if (err)
 			return err;
 	}
-	err = routes_start(d, r);
+	err = requests_open(d, r);
+	if (!err)
+		err = routes_start(d, r);
 	if (err)
 		return err;
 	d->started_ns = daemon_now_ns();
@@ -213,6 +216,8 @@ void daemon_stop(struct daemon *d)
 		if (d->started_ns)
 			check_frame_law(d);
 	}
+	requests_close(d);
+	config_free(d->before_trial);
 	workers_free(d);
 	memory_free(&d->memory);
 	host_monitor_close(d->monitor);

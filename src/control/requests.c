@@ -1,0 +1,152 @@
+/* What the control socket and the metrics page answer: status, metrics, changes. */
+#include "control/requests.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/units.h"
+#include "control/change.h"
+#include "control/server.h"
+#include "control/state.h"
+#include "control/status.h"
+
+/* Longest trial: a day. */
+#define CONFIRM_MAX_S 86400
+
+static void reply_error(struct server_reply *reply, int err, const struct reason *r)
+{
+	server_reply_text(reply, err == -EPERM || err == -EACCES ? 403 : 500, "%s%s%s", r->what,
+		r->remedy[0] ? "; " : "", r->remedy);
+}
+
+/* The request as a line in the log and as the answer. */
+static void reply_change(
+	struct server_reply *reply, int err, const struct reason *r, const char *done)
+{
+	if (err) {
+		reply_error(reply, err, r);
+		log_reason(LOG_LEVEL_WARN, "refused", r);
+		return;
+	}
+	server_reply_text(reply, 200, "%s", done);
+	log_info("%s", done);
+}
+
+static void reply_made(struct server_reply *reply, char *text, const char *type)
+{
+	if (!text) {
+		server_reply_text(reply, 500, "out of memory");
+		return;
+	}
+	reply->code = 200;
+	reply->type = type;
+	reply->body = text;
+}
+
+static void get_status(void *ctx, const struct server_request *request, struct server_reply *reply)
+{
+	reply_made(reply, status_json(ctx), "application/json");
+}
+
+static void get_metrics(void *ctx, const struct server_request *request, struct server_reply *reply)
+{
+	reply_made(reply, status_metrics(ctx), "text/plain; version=0.0.4");
+}
+
+static void post_reload(void *ctx, const struct server_request *request, struct server_reply *reply)
+{
+	struct reason r = {0};
+
+	reply_change(reply, change_reload(ctx, &r), &r, "reloaded");
+}
+
+static void post_attach(void *ctx, const struct server_request *request, struct server_reply *reply)
+{
+	const char *device = server_request_arg(request, "port");
+	const char *peer = server_request_arg(request, "peer");
+	const char *confirm = server_request_arg(request, "confirm");
+	struct reason r = {0};
+	char done[640];
+	uint64_t s = 0;
+
+	if (!device || !device[0]) {
+		server_reply_text(reply, 400, "attach which port?");
+		return;
+	}
+	if (confirm && units_number(confirm, 1, CONFIRM_MAX_S, &s)) {
+		server_reply_text(
+			reply, 400, "--confirm is a number of seconds from 1 to %d", CONFIRM_MAX_S);
+		return;
+	}
+	snprintf(done, sizeof(done), "attached %.255s%s%.255s%s", device,
+		peer ? ", patched to " : ", not patched: its frames are dropped", peer ? peer : "",
+		s ? "; undone unless `culvert confirm` comes in time" : "");
+	reply_change(reply, change_attach(ctx, device, peer, s, &r), &r, done);
+}
+
+static void post_detach(void *ctx, const struct server_request *request, struct server_reply *reply)
+{
+	const char *port = server_request_arg(request, "port");
+	struct reason r = {0};
+	char done[320];
+
+	if (!port || !port[0]) {
+		server_reply_text(reply, 400, "detach which port?");
+		return;
+	}
+	snprintf(done, sizeof(done), "detached %.255s", port);
+	reply_change(reply, change_detach(ctx, port, &r), &r, done);
+}
+
+static void post_confirm(
+	void *ctx, const struct server_request *request, struct server_reply *reply)
+{
+	struct reason r = {0};
+
+	reply_change(reply, change_confirm(ctx, &r), &r, "confirmed");
+}
+
+static const struct server_route all_routes[] = {
+	{"GET", "/status", get_status},
+	{"GET", "/metrics", get_metrics},
+	{"POST", "/reload", post_reload},
+	{"POST", "/attach", post_attach},
+	{"POST", "/detach", post_detach},
+	{"POST", "/confirm", post_confirm},
+	{NULL},
+};
+
+static const struct server_route page_routes[] = {
+	{"GET", "/status", get_status},
+	{"GET", "/metrics", get_metrics},
+	{NULL},
+};
+
+int requests_open(struct daemon *d, struct reason *r)
+{
+	const char *path = d->config->socket, *http = d->config->http;
+	int err = 0;
+
+	if (path[0]) {
+		err = server_open_unix(path, all_routes, d, &d->unix_server, r);
+		/* Nobody asked for it by name: traffic goes on without. */
+		if (err && strcmp(path, CONFIG_SOCKET) == 0) {
+			log_reason(LOG_LEVEL_WARN, "no control socket", r);
+			err = 0;
+		}
+	}
+	if (!err && http[0]) {
+		err = server_open_tcp(http, page_routes, d, &d->http_server, r);
+		if (!err)
+			log_info("http: port %u", server_tcp_port(d->http_server));
+	}
+	return err;
+}
+
+void requests_close(struct daemon *d)
+{
+	server_close(d->unix_server);
+	server_close(d->http_server);
+	d->unix_server = d->http_server = NULL;
+}

@@ -1,0 +1,23 @@
+/* The running daemon for its readers: JSON for `status`, Prometheus text for a scrape. */
+#pragma once
+
+struct daemon;
+struct memory;
+
+/* Both: text from malloc, or NULL without memory. By the control thread. */
+char *status_json(const struct daemon *d);
+char *status_metrics(const struct daemon *d);
+
+/* The slots of one worker by holder, added up. Workers move slots while this reads, so it reads
+ * again until the sum fits or is wrong for good. Returns slots that are missing (0), or, negative,
+ * that were made. */
+struct status_frames {
+	unsigned int slots, free, fill, worker, tx;
+	long lost;
+};
+void status_frames_read(const struct memory *m, unsigned int worker, struct status_frames *ret);
+
+/* "af_xdp", "relay", "mixed": what moves traffic now. */
+const char *status_engine(const struct daemon *d);
+/* "up", "down", "gone", by enum port_link. */
+extern const char *const status_link_names[];
