@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/reason.h"
+#include "relay/file.h"
 #include "relay/flow.h"
 #include "relay/health.h"
 #include "relay/relay_internal.h"
@@ -40,6 +41,7 @@ static void release_target(struct flow *f)
 {
 	struct end *e = &f->end[1];
 
+	file_release(f);
 	if (e->fd >= 0)
 		close(e->fd);
 	e->fd = -1;
@@ -49,6 +51,25 @@ static void release_target(struct flow *f)
 	e->readable = e->writable = e->hung_up = e->failed = e->urgent = false;
 	atomic_fetch_sub_explicit(&f->target->active, 1, memory_order_relaxed);
 	f->target = NULL;
+}
+
+/* What no epoll watches (EPERM) is always ready. */
+static int attempt_file(struct flow *f)
+{
+	int r = file_open(f);
+
+	if (r == 0 && !f->end[1].file)
+		r = loop_watch(
+			f->loop, f->end[1].fd, &f->end[1].handle, EPOLLIN | EPOLLOUT | EPOLLET);
+	if (r == -EPERM) {
+		f->end[1].file = true;
+		r = 0;
+	}
+	if (r == 0)
+		r = open_now(f);
+	if (r == 0)
+		flow_later(f);
+	return r;
 }
 
 /* 0 when the attempt is under way or done, else -errno. */
@@ -61,6 +82,8 @@ static int attempt(struct flow *f)
 	struct reason reason = {0};
 	int fd, r;
 
+	if (to->kind == ENDPOINT_FILE)
+		return attempt_file(f);
 	if (f->target->name) {
 		r = name_pick(f->target->name, &resolved);
 		if (r < 0)

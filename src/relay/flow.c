@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "relay/file.h"
 #include "relay/listener.h"
 
 /* After a reset, what was sent before it gets this long to arrive at the other side. */
@@ -58,6 +59,7 @@ void flow_finish(struct flow *f, unsigned int how)
 	for (unsigned int i = 0; i < 2; i++)
 		direction_drop(f, i);
 	/* Whoever did not end the connection properly himself sees a reset. */
+	file_release(f);
 	close_end(f, &f->end[0], how != FLOW_END_DONE);
 	close_end(f, &f->end[1], how != FLOW_END_DONE);
 	flow_tell_end(f, how);
@@ -184,7 +186,7 @@ static void carry_end(struct flow *f, unsigned int i)
 	if (f->dir[1 - i].closed) /* close(2) says the same to both sides */
 		return;
 	f->half_ns = f->loop->now_ns;
-	if (!sink->file)
+	if (!sink->plain)
 		(void)shutdown(sink->fd, SHUT_WR);
 }
 
@@ -245,7 +247,8 @@ static void on_event(struct loop *loop, struct handle *h, uint32_t events)
 		return;
 	}
 	/* Nobody reads an ended source any more; only its error can tell of a reset. */
-	if ((events & EPOLLERR) && f->dir[e->side].ended && f->reset < 0 && end_error(e)) {
+	if ((events & EPOLLERR) && f->dir[e->side].ended && f->reset < 0 && !e->plain &&
+		end_error(e)) {
 		e->lost = true;
 		f->reset = (int8_t)e->side;
 	}

@@ -19,6 +19,7 @@ struct end {
 	uint8_t side; /* 0 client, 1 target: its index in flow->end */
 	bool inet;    /* TCP: has a send queue to wait for and can be reset */
 	bool file;    /* not watched: always ready */
+	bool plain;   /* no socket: read and write, not recv and send */
 	bool readable, writable;
 	bool hung_up; /* RDHUP seen: after the bytes comes the end */
 	bool failed;  /* ERR or HUP seen: reading will tell */
@@ -30,7 +31,6 @@ enum direction_mode {
 	MODE_COPY,
 	MODE_SPLICE,
 	MODE_SENDFILE,
-	MODE_APPEND,  /* to a file */
 	MODE_DISCARD, /* nobody wants these bytes */
 };
 
@@ -91,7 +91,9 @@ struct flow {
 	struct client local;	      /* where it came to, when a header has to say so */
 	struct flow *next, **link;    /* the loop's list */
 	struct flow *ready_next, *dead_next;
-	uint64_t file_at;
+	bool appends;	    /* end[1] is a regular file that is appended to */
+	uint32_t file_room; /* what is left of the chunk's room in the file */
+	uint64_t file_at;   /* and where it begins */
 };
 
 /* The loop owns fd and counts the flow in its load already. */

@@ -76,7 +76,7 @@ int flow_introduce(struct flow *f)
 	struct address local = {.size = sizeof(local.un)};
 	size_t size;
 
-	if (f->route->s.proxy_send == ROUTE_PROXY_OFF)
+	if (f->route->s.proxy_send == ROUTE_PROXY_OFF || f->end[1].plain)
 		return 0;
 	if (f->local.sa.sa_family == AF_UNSPEC && f->end[0].inet &&
 		getsockname(f->end[0].fd, &local.sa, &local.size) == 0)

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "relay/file.h"
 #include "relay/flow.h"
 
 /* What one direction may move in one turn of the loop before others have theirs. */
@@ -76,6 +77,8 @@ static void sink_lost(struct flow *f, unsigned int i)
 	struct end *sink = &f->end[1 - i];
 
 	direction_drop(f, i);
+	if (sink->plain && f->reset < 0) /* a full disk: there is nothing left to read */
+		f->reset = (int8_t)(1 - i);
 	sink->lost = true;
 	sink->readable = true;
 	if (f->dir[1 - i].ended && f->reset < 0)
@@ -100,10 +103,33 @@ static void source_ended(struct flow *f, unsigned int i, int err)
 
 	f->dir[i].ended = true;
 	source->readable = false;
-	if (!err && source->failed && !source->file)
+	if (!err && source->failed && !source->plain)
 		err = end_error(source);
 	if ((err || source->lost) && f->reset < 0)
 		f->reset = (int8_t)i;
+}
+
+static ssize_t put(struct flow *f, unsigned int i, const uint8_t *bytes, uint32_t size)
+{
+	ssize_t n;
+
+	do {
+		n = f->end[1 - i].plain
+			    ? file_write(f, bytes, size)
+			    : send(f->end[1 - i].fd, bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+	} while (n < 0 && errno == EINTR);
+	return n;
+}
+
+static ssize_t get(struct flow *f, unsigned int i, uint32_t size)
+{
+	ssize_t n;
+
+	do {
+		n = f->end[i].plain ? read(f->end[i].fd, f->loop->buffer, size)
+				    : recv(f->end[i].fd, f->loop->buffer, size, MSG_DONTWAIT);
+	} while (n < 0 && errno == EINTR);
+	return n;
 }
 
 /* Sends bytes that are in memory; keeps what the sink has no room for. */
@@ -113,9 +139,7 @@ static enum step send_bytes(struct flow *f, unsigned int i, const uint8_t *bytes
 	struct end *sink = &f->end[1 - i];
 	ssize_t n;
 
-	do {
-		n = send(sink->fd, bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT);
-	} while (n < 0 && errno == EINTR);
+	n = put(f, i, bytes, size);
 	if (n < 0 && errno != EAGAIN) {
 		sink_lost(f, i);
 		return STEP_WAIT;
@@ -125,7 +149,7 @@ static enum step send_bytes(struct flow *f, unsigned int i, const uint8_t *bytes
 	account(f, i, (uint64_t)n, USED_COPY);
 	if ((uint32_t)n == size)
 		return STEP_AGAIN;
-	sink->writable = false;
+	sink->writable = sink->file;
 	d->held = malloc(size - (uint32_t)n);
 	if (!d->held) { /* these bytes are lost: so is the connection, and visibly */
 		f->reset = (int8_t)i;
@@ -145,9 +169,7 @@ static enum step send_held(struct flow *f, unsigned int i)
 	uint32_t header = i == 0 ? f->header_left : 0;
 	ssize_t n;
 
-	do {
-		n = send(sink->fd, d->held + d->held_at, d->held_size, MSG_NOSIGNAL | MSG_DONTWAIT);
-	} while (n < 0 && errno == EINTR);
+	n = put(f, i, d->held + d->held_at, d->held_size);
 	if (n < 0 && errno == EAGAIN) {
 		sink->writable = false;
 		return STEP_WAIT;
@@ -164,6 +186,8 @@ static enum step send_held(struct flow *f, unsigned int i)
 		account(f, i, (uint32_t)n - header, USED_COPY);
 	d->held_at += (uint32_t)n;
 	d->held_size -= (uint32_t)n;
+	if (d->held_size && sink->file)
+		return STEP_AGAIN;
 	if (d->held_size) {
 		sink->writable = false;
 		return STEP_WAIT;
@@ -211,8 +235,9 @@ static enum step send_pipe(struct flow *f, unsigned int i)
 		return send_bytes(f, i, f->loop->buffer, (uint32_t)n);
 	}
 	do {
-		n = splice(d->pipe->read_fd, NULL, sink->fd, NULL, d->pipe_bytes,
-			SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+		n = sink->plain ? file_splice(f, d->pipe->read_fd, d->pipe_bytes)
+				: splice(d->pipe->read_fd, NULL, sink->fd, NULL, d->pipe_bytes,
+					  SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
 	} while (n < 0 && errno == EINTR);
 	if (n > 0) {
 		d->pipe_bytes -= (uint32_t)n;
@@ -242,9 +267,7 @@ static enum step copy(struct flow *f, unsigned int i, uint64_t most)
 
 	if (size > most)
 		size = (uint32_t)most;
-	do {
-		n = recv(source->fd, f->loop->buffer, size, MSG_DONTWAIT);
-	} while (n < 0 && errno == EINTR);
+	n = get(f, i, size);
 	if (n < 0 && errno == EAGAIN) {
 		source->readable = false;
 		return STEP_WAIT;
@@ -301,6 +324,56 @@ static enum step fill_pipe(struct flow *f, unsigned int i, uint64_t most)
 	return copy(f, i, most);
 }
 
+/* A regular file to a socket. A file that shrinks meanwhile ends early, one that grows is sent to
+ * its new end. */
+static enum step send_file(struct flow *f, unsigned int i, uint64_t most)
+{
+	struct end *source = &f->end[i], *sink = &f->end[1 - i];
+	ssize_t n;
+
+	if (!sink->writable)
+		return STEP_WAIT;
+	do {
+		n = sendfile(
+			sink->fd, source->fd, NULL, most < TURN_BYTES ? (size_t)most : TURN_BYTES);
+	} while (n < 0 && errno == EINTR);
+	if (n > 0) {
+		account(f, i, (uint64_t)n, USED_SENDFILE);
+		return STEP_AGAIN;
+	}
+	if (n == 0) {
+		source_ended(f, i, 0);
+		return STEP_WAIT;
+	}
+	if (errno == EAGAIN) {
+		sink->writable = false;
+		return STEP_WAIT;
+	}
+	if (refused(errno)) {
+		splice_refused(f, i, errno);
+		return STEP_AGAIN;
+	}
+	if (errno == EIO) /* the disk's fault, not the sink's */
+		source_ended(f, i, EIO);
+	else
+		sink_lost(f, i);
+	return STEP_WAIT;
+}
+
+/* What the client sends to a file that is only read. */
+static enum step discard(struct flow *f, unsigned int i)
+{
+	ssize_t n = get(f, i, LOOP_BUFFER_SIZE);
+
+	if (n > 0) /* one read a turn: these bytes have no hurry */
+		flow_later(f);
+	else if (n < 0 && errno == EAGAIN)
+		f->end[i].readable = false;
+	else
+		source_ended(f, i, n < 0 ? errno : 0);
+	return STEP_WAIT;
+}
+
 /* What the rates let through now; 0 sets f->wait_ns. */
 static uint64_t allowed(struct flow *f, unsigned int i)
 {
@@ -337,6 +410,10 @@ static enum step step(struct flow *f, unsigned int i, uint64_t most)
 	d->drain_by_copy = false;
 	if (d->ended || !source->readable)
 		return STEP_WAIT;
+	if (d->mode == MODE_SENDFILE)
+		return send_file(f, i, most);
+	if (d->mode == MODE_DISCARD)
+		return discard(f, i);
 	if (d->mode == MODE_SPLICE)
 		return fill_pipe(f, i, most);
 	return copy(f, i, most);

@@ -415,8 +415,9 @@ int route_check(const struct route_settings *s, struct reason *reason)
 		return reason_set(reason, -EINVAL,
 			"add proxy_trust with the networks of your load balancers",
 			"route %s accepts the proxy protocol and trusts nobody's", s->name);
-	if (s->listen.kind == ENDPOINT_FILE && s->listen.append)
-		return reason_set(reason, -EINVAL, "leave ?append to targets",
-			"route %s can't read from a file opened to append", s->name);
+	if (s->listen.kind == ENDPOINT_FILE)
+		return reason_set(reason, -EINVAL,
+			"listen on tcp: or unix: and write the file as target",
+			"route %s can't listen on a file", s->name);
 	return 0;
 }

@@ -1,0 +1,126 @@
+/*
+ * Files as targets.
+ *
+ * splice(2) refuses files opened with O_APPEND, so connections that append to one file share
+ * the place where the next bytes go: each chunk takes its room there and is then written into
+ * it. Chunks of different connections follow each other whole. Other programs that write to the
+ * file meanwhile, or truncate it, are not seen until no connection appends any more.
+ */
+#include "relay/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "relay/flow.h"
+
+/* Between the first connection that appends to a file and the others: the first looks up the
+ * file's size. Never held while bytes move. */
+static pthread_mutex_t first_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static int open_source(struct flow *f, int fd, const struct stat *st)
+{
+	f->end[1].file = S_ISREG(st->st_mode);
+	f->dir[1].mode = S_ISREG(st->st_mode) ? MODE_SENDFILE : MODE_COPY;
+	f->dir[0].mode = MODE_DISCARD;
+	f->end[1].readable = true;
+	/* Pages are read ahead of sendfile. */
+	if (S_ISREG(st->st_mode))
+		(void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+	return 0;
+}
+
+static int open_sink(struct flow *f, int fd, const struct stat *st)
+{
+	struct target *t = f->target;
+
+	f->dir[1].ended = f->dir[1].closed = true; /* nothing comes back */
+	f->end[1].file = S_ISREG(st->st_mode);
+	if (!S_ISREG(st->st_mode))
+		return 0;
+	pthread_mutex_lock(&first_lock);
+	if (atomic_fetch_add_explicit(&t->appending, 1, memory_order_relaxed) == 0)
+		atomic_store_explicit(&t->append_at, (uint64_t)st->st_size, memory_order_relaxed);
+	pthread_mutex_unlock(&first_lock);
+	f->appends = true;
+	return 0;
+}
+
+int file_open(struct flow *f)
+{
+	const struct endpoint *e = &f->target->settings->endpoint;
+	int flags = e->append ? O_WRONLY | O_CREAT : O_RDONLY, r;
+	struct stat st;
+
+	f->end[1].fd = open(e->name, flags | O_NONBLOCK | O_CLOEXEC | O_NOCTTY, 0640);
+	if (f->end[1].fd < 0)
+		return -errno;
+	if (fstat(f->end[1].fd, &st) < 0)
+		return -errno;
+	if (S_ISDIR(st.st_mode))
+		return -EISDIR;
+	f->end[1].plain = true;
+	r = e->append ? open_sink(f, f->end[1].fd, &st) : open_source(f, f->end[1].fd, &st);
+	return r;
+}
+
+void file_release(struct flow *f)
+{
+	if (f->appends)
+		atomic_fetch_sub_explicit(&f->target->appending, 1, memory_order_relaxed);
+	f->appends = false;
+}
+
+/* Room for size bytes: what is left of an earlier chunk comes first. */
+static off_t *take_room(struct flow *f, uint32_t size, off_t *at)
+{
+	if (!f->appends)
+		return NULL;
+	if (!f->file_room) {
+		f->file_room = size;
+		f->file_at = atomic_fetch_add_explicit(
+			&f->target->append_at, size, memory_order_relaxed);
+	}
+	*at = (off_t)f->file_at;
+	return at;
+}
+
+static ssize_t used_room(struct flow *f, ssize_t n)
+{
+	int err = errno;
+
+	if (n > 0 && f->appends) {
+		f->file_at += (uint64_t)n;
+		f->file_room -= (uint32_t)n;
+	}
+	if (n < 0 && err != EAGAIN && err != EINTR)
+		log_warn("route %s: %s: %s", f->route->s.name, f->target->settings->endpoint.name,
+			strerror(err));
+	errno = err;
+	return n;
+}
+
+ssize_t file_write(struct flow *f, const void *bytes, uint32_t size)
+{
+	off_t at, *room = take_room(f, size, &at);
+
+	if (!room)
+		return used_room(f, write(f->end[1].fd, bytes, size));
+	if (size > f->file_room)
+		size = f->file_room;
+	return used_room(f, pwrite(f->end[1].fd, bytes, size, at));
+}
+
+ssize_t file_splice(struct flow *f, int pipe_fd, uint32_t size)
+{
+	off_t at, *room = take_room(f, size, &at);
+
+	if (room && size > f->file_room)
+		size = f->file_room;
+	return used_room(f,
+		splice(pipe_fd, NULL, f->end[1].fd, room, size, SPLICE_F_MOVE | SPLICE_F_NONBLOCK));
+}
