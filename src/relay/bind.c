@@ -111,9 +111,12 @@ static int bind_failed(const struct route *route, int err, struct reason *reason
 	if (err == EADDRINUSE && e->kind == ENDPOINT_TCP)
 		snprintf(remedy, sizeof(remedy), "`ss -ltnp sport = :%u` says who holds it",
 			e->port);
+	else if (err == EADDRINUSE && e->kind == ENDPOINT_UDP)
+		snprintf(remedy, sizeof(remedy), "`ss -lunp sport = :%u` says who holds it",
+			e->port);
 	else if (err == EADDRINUSE)
 		snprintf(remedy, sizeof(remedy), "`ss -lxp` says who holds it");
-	else if (err == EACCES && e->kind == ENDPOINT_TCP)
+	else if (err == EACCES && e->kind != ENDPOINT_UNIX)
 		snprintf(remedy, sizeof(remedy),
 			"give CAP_NET_BIND_SERVICE, or lower net.ipv4.ip_unprivileged_port_start");
 	else if (err == EADDRNOTAVAIL)
@@ -124,32 +127,43 @@ static int bind_failed(const struct route *route, int err, struct reason *reason
 		route->s.name, text, strerror(err));
 }
 
+static int open_type(const struct route *route, int family)
+{
+	int fd;
+
+	if (route->s.listen.kind != ENDPOINT_UDP)
+		return sockopt_socket(&route->s, family);
+	fd = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	return fd < 0 ? -errno : fd;
+}
+
 static int open_socket(struct route *route, struct reason *reason)
 {
 	struct address a = {0};
 	int r = resolve_listen(&route->s.listen, &a, reason), fd, one = 1, zero = 0;
+	bool udp = route->s.listen.kind == ENDPOINT_UDP;
 
 	if (r < 0)
 		return r;
-	fd = sockopt_socket(&route->s, a.sa.sa_family);
+	fd = open_type(route, a.sa.sa_family);
 	if (fd == -EAFNOSUPPORT && strcmp(route->s.listen.name, "*") == 0) {
 		memset(&a, 0, sizeof(a));
 		a.in.sin_family = AF_INET;
 		a.in.sin_port = htons(route->s.listen.port);
 		a.size = sizeof(a.in);
-		fd = sockopt_socket(&route->s, AF_INET);
+		fd = open_type(route, AF_INET);
 	}
 	if (fd < 0)
 		return bind_failed(route, -fd, reason);
-	r = sockopt_listener(fd, &route->s, a.sa.sa_family, reason);
+	r = udp ? 0 : sockopt_listener(fd, &route->s, a.sa.sa_family, reason);
 	if (r < 0)
 		goto fail;
-	if (a.sa.sa_family != AF_UNIX)
+	if (a.sa.sa_family != AF_UNIX && !udp)
 		(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	if (strcmp(route->s.listen.name, "*") == 0)
 		(void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof(zero));
 	remove_stale(&a);
-	if (bind(fd, &a.sa, a.size) < 0 || listen(fd, (int)route->s.backlog) < 0) {
+	if (bind(fd, &a.sa, a.size) < 0 || (!udp && listen(fd, (int)route->s.backlog) < 0)) {
 		r = bind_failed(route, errno, reason);
 		goto fail;
 	}
@@ -176,7 +190,8 @@ int listener_bind(struct route *route, struct reason *reason)
 	if (route->s.listen.kind != ENDPOINT_UNIX && getsockname(fd, &a.sa, &a.size) == 0 &&
 		a.sa.sa_family != AF_UNIX) {
 		address_format(&a.sa, text, sizeof(text));
-		snprintf(route->listen_text, sizeof(route->listen_text), "tcp:%s", text);
+		snprintf(route->listen_text, sizeof(route->listen_text), "%s:%s",
+			route->s.listen.kind == ENDPOINT_UDP ? "udp" : "tcp", text);
 	}
 	return 0;
 }

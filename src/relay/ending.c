@@ -14,20 +14,18 @@ static const char *how_text(unsigned int how)
 	return relay_error_name((enum relay_error)(how - FLOW_END_ERROR));
 }
 
-static const char *engine_text(const struct flow *f)
+static const char *engine_text(const struct ending *e)
 {
-	uint8_t used = f->dir[0].used | f->dir[1].used;
-
-	if (used & USED_SENDFILE)
+	if (e->used & USED_SENDFILE)
 		return "sendfile";
-	if (used == (USED_SPLICE | USED_COPY))
+	if (e->used == (USED_SPLICE | USED_COPY))
 		return "splice+copy";
-	if (used == USED_SPLICE)
+	if (e->used == USED_SPLICE)
 		return "splice";
-	return used ? "copy" : "none";
+	return e->used ? "copy" : "none";
 }
 
-static void write_line(const struct flow *f, unsigned int how)
+static void write_line(const struct ending *e, unsigned int how)
 {
 	char line[ENDPOINT_TEXT_SIZE + 512], client[64], target[ENDPOINT_TEXT_SIZE], when[32];
 	struct timespec now;
@@ -37,28 +35,27 @@ static void write_line(const struct flow *f, unsigned int how)
 	clock_gettime(CLOCK_REALTIME, &now);
 	gmtime_r(&now.tv_sec, &tm);
 	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm);
-	address_format(&f->client.sa, client, sizeof(client));
-	if (f->target)
-		endpoint_format(&f->target->settings->endpoint, target, sizeof(target));
+	address_format(e->client, client, sizeof(client));
+	if (e->target)
+		endpoint_format(&e->target->settings->endpoint, target, sizeof(target));
 	else
 		snprintf(target, sizeof(target), "none");
 	n = snprintf(line, sizeof(line),
 		"time=%s.%03ldZ route=%s client=%s target=%s bytes_in=%llu bytes_out=%llu "
 		"engine=%s duration_ms=%llu attempts=%u end=%s\n",
-		when, now.tv_nsec / 1000000, f->route->s.name, client, target,
-		(unsigned long long)f->dir[0].bytes, (unsigned long long)f->dir[1].bytes,
-		engine_text(f), (unsigned long long)((f->loop->now_ns - f->started_ns) / 1000000),
-		f->attempts, how_text(how));
+		when, now.tv_nsec / 1000000, e->route->s.name, client, target,
+		(unsigned long long)e->bytes[0], (unsigned long long)e->bytes[1], engine_text(e),
+		(unsigned long long)(e->duration_ns / 1000000), e->attempts, how_text(how));
 	if (n > 0 && (size_t)n < sizeof(line))
-		access_log_line(f->route->log, line, (size_t)n);
+		access_log_line(e->route->log, line, (size_t)n);
 }
 
-void flow_tell_end(const struct flow *f, unsigned int how)
+void ending_tell(const struct ending *e, struct counters *counters, unsigned int how)
 {
 	if (how == FLOW_END_CUT)
-		counter_add(&f->counters->cut, 1);
+		counter_add(&counters->cut, 1);
 	else if (how >= FLOW_END_ERROR && how < FLOW_END_CUT)
-		counter_add(&f->counters->errors[how - FLOW_END_ERROR], 1);
-	if (f->route->log)
-		write_line(f, how);
+		counter_add(&counters->errors[how - FLOW_END_ERROR], 1);
+	if (e->route->log)
+		write_line(e, how);
 }

@@ -48,6 +48,21 @@ static void close_end(struct flow *f, struct end *e, bool reset)
 	e->fd = -1;
 }
 
+static void tell_end(struct flow *f, unsigned int how)
+{
+	struct ending e = {
+		.route = f->route,
+		.target = f->target,
+		.client = &f->client.sa,
+		.bytes = {f->dir[0].bytes, f->dir[1].bytes},
+		.used = f->dir[0].used | f->dir[1].used,
+		.duration_ns = f->loop->now_ns - f->started_ns,
+		.attempts = f->attempts,
+	};
+
+	ending_tell(&e, f->counters, how);
+}
+
 void flow_finish(struct flow *f, unsigned int how)
 {
 	struct loop *loop = f->loop;
@@ -62,7 +77,7 @@ void flow_finish(struct flow *f, unsigned int how)
 	file_release(f);
 	close_end(f, &f->end[0], how != FLOW_END_DONE);
 	close_end(f, &f->end[1], how != FLOW_END_DONE);
-	flow_tell_end(f, how);
+	tell_end(f, how);
 	if (f->target)
 		atomic_fetch_sub_explicit(&f->target->active, 1, memory_order_relaxed);
 	*f->link = f->next;

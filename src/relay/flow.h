@@ -109,8 +109,17 @@ void flow_arm(struct flow *f);
 /* Puts it behind the others of this loop. */
 void flow_later(struct flow *f);
 
-/* ending.c: counts and logs how it ended. */
-void flow_tell_end(const struct flow *f, unsigned int how);
+/* ending.c: counts and logs how a connection or session ended. */
+struct ending {
+	const struct route *route;
+	const struct target *target; /* or NULL */
+	const struct sockaddr *client;
+	uint64_t bytes[2];
+	uint8_t used; /* USED_ bits */
+	uint64_t duration_ns;
+	uint32_t attempts;
+};
+void ending_tell(const struct ending *e, struct counters *counters, unsigned int how);
 /* greet.c: expects the client's PROXY header; something of it came; puts ours before the client's
  * first byte (0 or -ENOMEM). */
 void flow_greet(struct flow *f);

@@ -161,7 +161,7 @@ void loop_exhausted(struct loop *loop, const char *call, int err)
 			      : "free memory, or lower max_connections");
 }
 
-static bool listed(const struct route_settings *s, const struct sockaddr *client)
+bool route_admits(const struct route_settings *s, const struct sockaddr *client)
 {
 	if (client->sa_family != AF_INET && client->sa_family != AF_INET6)
 		return true;
@@ -202,7 +202,7 @@ static void on_readable(struct loop *loop, struct handle *h, uint32_t events)
 			return;
 		}
 		limit_charge(&l->route->accept, 1, loop->now_ns);
-		if (!listed(&l->route->s, &client.sa)) {
+		if (!route_admits(&l->route->s, &client.sa)) {
 			refuse(l, fd);
 			continue;
 		}

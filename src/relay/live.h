@@ -20,7 +20,7 @@ struct counters {
 	_Atomic uint64_t connections;
 	_Atomic uint64_t bytes[2]; /* [0] client to target, [1] back */
 	_Atomic uint64_t spliced, copied, sendfile;
-	_Atomic uint64_t refused, retries, cut, fallbacks;
+	_Atomic uint64_t refused, retries, cut, fallbacks, dropped;
 	_Atomic uint64_t errors[RELAY_ERRORS];
 } __attribute__((aligned(64)));
 
@@ -55,5 +55,7 @@ struct route {
 	struct route *next;	   /* control's list */
 };
 
+/* Whether allow and deny let the client in. */
+bool route_admits(const struct route_settings *s, const struct sockaddr *client);
 /* The target for the next attempt, or NULL when all were tried (bit i of tried: target i). */
 struct target *balance_pick(struct route *route, const struct sockaddr *client, uint32_t tried);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "relay/flow.h"
+#include "relay/udp.h"
 
 #define EVENTS_MAX 256
 
@@ -165,6 +166,8 @@ void *loop_run(void *arg)
 		timer_run(&loop->timers, loop->now_ns, loop);
 		if (loop->dead)
 			bury(loop);
+		if (loop->dead_sessions)
+			udp_bury(loop);
 	}
 	while (loop->flows)
 		flow_cut(loop->flows);

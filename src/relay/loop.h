@@ -48,6 +48,8 @@ struct loop {
 	struct flow *dead; /* freed at the end of the turn: events may still name them */
 	struct listener *listeners;
 	struct probe *probes;
+	struct udp *udps;
+	struct session *dead_sessions;
 	uint64_t emfile_logged_ns;
 
 	_Atomic(struct message *) inbox; /* pushed by any thread, newest first */

@@ -21,6 +21,7 @@
 #include "relay/relay_internal.h"
 #include "relay/resolve.h"
 #include "relay/sockopt.h"
+#include "relay/udp.h"
 
 /* How long a new route waits for the first answer of the name servers. */
 #define NAME_WAIT_NS  3000000000ULL
@@ -84,6 +85,7 @@ static int do_quit(struct loop *loop, struct route *route)
 static int do_stop(struct loop *loop, struct route *route)
 {
 	listener_stop(loop, route);
+	udp_stop(loop, route);
 	health_stop(loop, route);
 	return 0;
 }
@@ -224,7 +226,7 @@ static int prepare_targets(struct relay *relay, struct route *route)
 
 		t->settings = &route->s.targets[i];
 		e = &t->settings->endpoint;
-		if (e->kind != ENDPOINT_TCP || e->numeric)
+		if ((e->kind != ENDPOINT_TCP && e->kind != ENDPOINT_UDP) || e->numeric)
 			continue;
 		t->name = name_new(relay->resolver, e->name, e->port);
 		if (!t->name)
@@ -283,6 +285,22 @@ static struct route *route_new(struct relay *relay, const struct route_settings 
 	return route;
 }
 
+/* A stream's listener is everyone's; the socket of a UDP route is one loop's, by its name. */
+static int start_route(struct relay *relay, struct route *route)
+{
+	unsigned int n = 0;
+	int r = 0;
+
+	if (route->s.listen.kind == ENDPOINT_UDP) {
+		for (const char *p = route->s.name; *p; p++)
+			n = n * 31 + (unsigned char)*p;
+		return call(&relay->loops[n % relay->n_loops], udp_start, route);
+	}
+	for (unsigned int i = 0; i < relay->n_loops && r == 0; i++)
+		r = call(&relay->loops[i], listener_start, route);
+	return r < 0 ? r : call(&relay->loops[0], health_start, route);
+}
+
 int relay_add(struct relay *relay, const struct route_settings *settings, struct reason *reason)
 {
 	struct route *route, **end = &relay->routes;
@@ -302,10 +320,8 @@ int relay_add(struct relay *relay, const struct route_settings *settings, struct
 	if (r < 0)
 		goto fail;
 	r = prepare_targets(relay, route);
-	for (unsigned int i = 0; i < relay->n_loops && r == 0; i++)
-		r = call(&relay->loops[i], listener_start, route);
 	if (r == 0)
-		r = call(&relay->loops[0], health_start, route);
+		r = start_route(relay, route);
 	if (r < 0) {
 		for (unsigned int i = 0; i < relay->n_loops; i++)
 			call(&relay->loops[i], do_stop, route);
@@ -416,6 +432,7 @@ static void add_counters(const struct counters *c, struct relay_stats *s)
 	TAKE(retries, retries);
 	TAKE(cut, cut);
 	TAKE(fallbacks, fallbacks);
+	TAKE(dropped, dropped);
 	for (int e = 0; e < RELAY_ERRORS; e++)
 		TAKE(errors[e], errors[e]);
 #undef TAKE

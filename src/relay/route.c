@@ -381,6 +381,9 @@ bool route_networks_contain(const struct route_networks *networks, const struct 
 
 static int check_udp(const struct route_settings *s, struct reason *reason)
 {
+	if (s->proxy_accept || s->proxy_send != ROUTE_PROXY_OFF)
+		return reason_set(reason, -EINVAL, "remove proxy_accept and proxy_send",
+			"route %s: there is no PROXY header for datagrams", s->name);
 	for (uint32_t i = 0; i < s->n_targets; i++) {
 		if (s->targets[i].endpoint.kind != ENDPOINT_UDP)
 			return reason_set(reason, -EINVAL, "write udp: for every target",

@@ -140,18 +140,14 @@ static int bind_source(
 	return 0;
 }
 
-int sockopt_target(int fd, const struct route_settings *s, int family, const struct client *client,
-	struct reason *reason)
+/* Which interface and address a socket sends from. */
+static int set_origin(int fd, const struct route_settings *s, int family,
+	const struct client *client, struct reason *reason)
 {
 	struct address source;
-	int r;
+	int r = 0;
 
-	if (family == AF_UNIX)
-		return 0;
-	r = set_tcp(fd, s, reason);
-	if (r == 0 && s->fast_open && client) /* a probe wants the answer */
-		r = set_int(fd, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1, "fast_open", reason);
-	if (r == 0 && s->interface[0])
+	if (s->interface[0])
 		r = set_text(fd, SOL_SOCKET, SO_BINDTODEVICE, s->interface, "interface",
 			"`ip link` lists the interfaces; CAP_NET_RAW may be needed", reason);
 	if (r == 0 && s->transparent)
@@ -163,4 +159,27 @@ int sockopt_target(int fd, const struct route_settings *s, int family, const str
 	if (s->source_set && s->source.sa.sa_family == family)
 		return bind_source(fd, s, &s->source, reason);
 	return 0;
+}
+
+int sockopt_target(int fd, const struct route_settings *s, int family, const struct client *client,
+	struct reason *reason)
+{
+	int r;
+
+	if (family == AF_UNIX)
+		return 0;
+	r = set_tcp(fd, s, reason);
+	if (r == 0 && s->fast_open && client) /* a probe wants the answer */
+		r = set_int(fd, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1, "fast_open", reason);
+	return r < 0 ? r : set_origin(fd, s, family, client, reason);
+}
+
+int sockopt_datagram(int fd, const struct route_settings *s, int family,
+	const struct client *client, struct reason *reason)
+{
+	int r = 0;
+
+	if (s->mark)
+		r = set_int(fd, SOL_SOCKET, SO_MARK, (int)s->mark, "mark", reason);
+	return r < 0 ? r : set_origin(fd, s, family, client, reason);
 }

@@ -14,3 +14,6 @@ int sockopt_listener(int fd, const struct route_settings *s, int family, struct 
 /* For a socket that will connect to a target; client may be NULL. 0 or -errno with the reason. */
 int sockopt_target(int fd, const struct route_settings *s, int family, const struct client *client,
 	struct reason *reason);
+/* The same for a datagram socket. */
+int sockopt_datagram(int fd, const struct route_settings *s, int family,
+	const struct client *client, struct reason *reason);
