@@ -55,7 +55,8 @@ static void log_totals(const struct relay *relay)
 			(unsigned long long)s.bytes_out, (unsigned long long)s.spliced,
 			(unsigned long long)s.copied, (unsigned long long)s.sendfile,
 			(unsigned long long)s.refused, (unsigned long long)s.retries,
-			(unsigned long long)s.cut, (unsigned long long)s.fallbacks, (unsigned long long)s.dropped, bad);
+			(unsigned long long)s.cut, (unsigned long long)s.fallbacks,
+			(unsigned long long)s.dropped, bad);
 		for (int e = 0; e < RELAY_ERRORS; e++) {
 			if (s.errors[e])
 				log_info("route %s: errors %s=%llu", s.name, relay_error_name(e),
