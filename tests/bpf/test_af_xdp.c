@@ -315,6 +315,18 @@ static void mtu_decides_the_mode(void **state)
 	bed_end(&t);
 }
 
+/* Prefer-busy-poll: the device's work is done by our own system calls. */
+static void forwards_when_busy(void **state)
+{
+	struct bed t;
+
+	bed_make(&t, 1500, 2, 1);
+	bed_open_both(&t, (struct port_settings){.busy = true, .rx_ring = 128, .tx_ring = 128});
+	every_length(&t, 60, 400);
+	nothing_was_lost(&t);
+	bed_end(&t);
+}
+
 static void steps_down_with_a_reason(void **state)
 {
 	struct bed t;
@@ -363,6 +375,7 @@ static void too_few_queues_are_bound(void **state)
 	assert_non_null(strstr(t.why.remedy, "ethtool -L near0 combined 5"));
 	assert_int_equal(bed_open(&t, 0, (struct port_settings){.queues = 2}), 0);
 	assert_int_equal(t.ports[0]->n_queues, 2);
+	assert_non_null(strstr(t.ports[0]->step_down.what, "queues 2 to 3 of near0 are not bound"));
 	bed_end(&t);
 }
 
@@ -449,12 +462,23 @@ static void names_who_holds_the_device(void **state)
 	bed_end(&t);
 }
 
+static int descriptors(void)
+{
+	int n = 0;
+
+	for (int fd = 0; fd < 1024; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
 static void opens_and_closes_many_times(void **state)
 {
-	struct bed t;
 	uint8_t frame[200];
+	struct bed t;
+	int before;
 
 	bed_make(&t, 1500, 2, 1);
+	before = descriptors();
 	frame_write(frame, sizeof(frame), 1);
 	for (int i = 0; i < 30; i++) {
 		bed_open_both(&t, (struct port_settings){.mode = i & 1 ? PORT_MODE_SKB : 0});
@@ -462,7 +486,9 @@ static void opens_and_closes_many_times(void **state)
 			assert_int_equal(send(t.far[k & 1], frame, sizeof(frame), 0), 200);
 		turn(&t);
 		bed_close_ports(&t); /* with frames in every ring */
+		assert_int_equal(descriptors(), before);
 	}
+	run("! ip link show near0 | grep -q xdp");
 	bed_end(&t);
 }
 
@@ -643,6 +669,7 @@ int main(void)
 		cmocka_unit_test(forwards_in_skb_mode),
 		cmocka_unit_test(forwards_long_frames),
 		cmocka_unit_test(mtu_decides_the_mode),
+		cmocka_unit_test(forwards_when_busy),
 		cmocka_unit_test(steps_down_with_a_reason),
 		cmocka_unit_test(binds_every_queue),
 		cmocka_unit_test(too_few_queues_are_bound),

@@ -267,6 +267,22 @@ static void close_port(struct port *base)
 		port_free((struct xdp_port *)base);
 }
 
+/* Frames of queues without a socket go to the kernel: the operator asked for it, and should see
+ * it. */
+static void note_unbound_queues(struct xdp_port *p)
+{
+	struct reason *r = &p->base.step_down;
+	size_t at = strlen(r->what);
+
+	if (p->n_queues == p->device.rx_queues)
+		return;
+	snprintf(r->what + at, sizeof(r->what) - at,
+		"%squeues %u to %u of %s are not bound: their frames stay with the kernel",
+		at ? "; " : "", p->n_queues, p->device.rx_queues - 1, p->device.name);
+	snprintf(r->remedy, sizeof(r->remedy), "`queues: 0`, or ethtool -L %s combined %u",
+		p->device.name, p->n_queues);
+}
+
 static int open_port(const struct port_settings *s, const struct memory *m, struct port **ret_port,
 	struct reason *ret_reason)
 {
@@ -292,6 +308,7 @@ static int open_port(const struct port_settings *s, const struct memory *m, stru
 	}
 	if ((err = xdp_program_load(p, s->keep_host, false, r)) || (err = climb_down(p, s)))
 		goto fail;
+	note_unbound_queues(p);
 	*ret_port = &p->base;
 	return 0;
 fail:
