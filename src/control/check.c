@@ -22,10 +22,15 @@ static int print_port(const struct plan *plan, const struct plan_port *p, FILE *
 	int err = p->engine->probe(&p->settings, &mode, &why);
 
 	fprintf(to, "port %s: %s, engine %s, ", p->asked->name, p->asked->device, p->engine->name);
+	if (err == -ENETDOWN) {
+		fprintf(to, "%u queue%s; it is down: run brings it up\n", p->queues,
+			p->queues == 1 ? "" : "s");
+		return 0;
+	}
 	if (err) {
 		fprintf(to, "not to be had\n");
 		print_reason(to, &why);
-		if (plan_is_unavailable(err))
+		if (plan_is_unavailable(p->asked, err))
 			(*ret_unavailable)++;
 		if (!r->what[0])
 			reason_set(r, err, why.remedy, "port %s (%s): %s", p->asked->name,

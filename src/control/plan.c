@@ -5,10 +5,12 @@
 #include <stdio.h>
 #include <string.h>
 
-bool plan_is_unavailable(int err)
+bool plan_is_unavailable(const struct config_port *asked, int err)
 {
-	return err == -EPERM || err == -EACCES || err == -EOPNOTSUPP || err == -ENOSYS ||
-	       err == -EAFNOSUPPORT || err == -ENOBUFS; /* ENOBUFS: RLIMIT_MEMLOCK */
+	if (err == -EOPNOTSUPP)
+		return asked->mode == PORT_MODE_AUTO && asked->require <= PORT_MODE_SKB;
+	return err == -EPERM || err == -EACCES || err == -ENOSYS || err == -EAFNOSUPPORT ||
+	       err == -ENOBUFS; /* RLIMIT_MEMLOCK */
 }
 
 /* Devices whose driver hands over frames with partial checksums: the other end is a network stack

@@ -12,7 +12,7 @@
 
 #define PLAN_SLOT_SIZE	  4096	/* bytes: igb zero-copy splits frames in smaller ones */
 #define PLAN_SLOTS_MIN	  8192	/* a worker, when the operator leaves it to us */
-#define PLAN_SLOTS_MAX	  65536 /* likewise: 256 MiB */
+#define PLAN_SLOTS_MAX	  65536 /* likewise (256 MiB), unless even the smallest rings need more */
 #define PLAN_RING_DEFAULT 2048	/* descriptors */
 #define PLAN_RING_LEAST	  256	/* rings are not made smaller than this by themselves */
 
@@ -48,8 +48,9 @@ struct plan {
 int plan_make(const struct config *c, const struct plan_facts *facts, struct plan *ret_plan,
 	struct reason *r);
 
-/* Does err say that this port can have no XDP here, so that the relay may stand in? */
-bool plan_is_unavailable(int err);
+/* Does err say that this port can have no XDP at all here, so that the relay may stand in? Not if
+ * it asked for a mode that is not there. */
+bool plan_is_unavailable(const struct config_port *asked, int err);
 /* A port that came later into a running memory: rings that fit what is free of a worker's slots.
  * 0, or -ENOBUFS with the reason. */
 int plan_fit(struct plan_port *p, uint32_t workers, uint32_t slots_free, struct reason *r);

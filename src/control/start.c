@@ -85,7 +85,7 @@ static int open_ports(struct daemon *d, bool *ret_unavailable, struct reason *r)
 			opened++;
 			continue;
 		}
-		if (!plan_is_unavailable(e)) {
+		if (!plan_is_unavailable(&d->ports[i].asked, e)) {
 			*ret_unavailable = false;
 			*r = why;
 			return e;
@@ -98,6 +98,15 @@ static int open_ports(struct daemon *d, bool *ret_unavailable, struct reason *r)
 	if (err)
 		*r = first;
 	return err;
+}
+
+/* No XDP and no route: what could be done instead, after what would help. */
+static void advise_relay(struct reason *r)
+{
+	static const char advice[] = "to relay TCP instead, add a route under `relay:`";
+	size_t used = strlen(r->remedy);
+
+	snprintf(r->remedy + used, sizeof(r->remedy) - used, "%s%s", used ? "; " : "", advice);
 }
 
 /* Ports, or routes in their stead. */
@@ -125,10 +134,8 @@ static int start_frames(struct daemon *d, const struct plan *plan, struct reason
 		return err ? reason_set(r, err, NULL, "out of memory") : workers_start(d, r);
 	}
 	if (!unavailable || !plan->fallback) {
-		if (unavailable && d->config->engine == CONFIG_ENGINE_AUTO &&
-			!d->config->n_routes && !r->remedy[0])
-			reason_set(r, err, "or relay TCP instead: add a route under `relay:`", "%s",
-				r->what);
+		if (unavailable && d->config->engine == CONFIG_ENGINE_AUTO && !d->config->n_routes)
+			advise_relay(r);
 		return err;
 	}
 	close_ports(d);
@@ -146,6 +153,8 @@ int daemon_start(struct daemon *d, struct reason *r)
 	struct plan plan;
 	int err = make_plan(d, &plan, r);
 
+	if (!err)
+		err = requests_open(d, r); /* early: it fails without having touched a device */
 	if (err)
 		return err;
 	if (plan.frames) {
@@ -156,9 +165,7 @@ int daemon_start(struct daemon *d, struct reason *r)
 		if (err)
 			return err;
 	}
-	err = requests_open(d, r);
-	if (!err)
-		err = routes_start(d, r);
+	err = routes_start(d, r);
 	if (err)
 		return err;
 	d->started_ns = daemon_now_ns();
