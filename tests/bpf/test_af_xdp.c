@@ -281,6 +281,7 @@ static void forwards(enum port_mode mode, enum port_mode got, unsigned int mtu, 
 	assert_int_equal(t.ports[0]->mode, got);
 	assert_int_equal(t.ports[1]->mode, got);
 	assert_true(t.ports[0]->step_down.what[0]);
+	assert_int_equal(strstr(t.ports[0]->step_down.what, "uncut") != NULL, got == PORT_MODE_SKB);
 	every_length(&t, first, mtu + 14);
 	nothing_was_lost(&t);
 	bed_end(&t);

@@ -29,7 +29,9 @@ struct quirk {
 	const char *driver;
 	uint32_t mtu_native; /* largest MTU for native XDP without frags, 4 KiB pages; 0: unknown */
 	bool zero_copy;	     /* some kernel has zero-copy for it */
-	bool no_frags;	     /* native XDP with frags would lose frames */
+	/* The peer's TSO makes frames that fit into no slot, unless native XDP without frags
+	 * makes the kernel cut them. */
+	bool long_from_peer;
 	uint32_t zero_copy_slot; /* smallest slot that works with zero-copy, bytes; 0: any */
 	const char *note;	 /* when native XDP or zero-copy is refused; may be NULL */
 	const char *remedy;	 /* %s: the device; may be NULL */

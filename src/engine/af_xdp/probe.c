@@ -33,7 +33,7 @@ static enum port_mode best_mode(const struct device *d, struct reason *r)
 	if (device_xdp_features(d->ifindex, &features) == 0) {
 		native = (features & XDP_FEATURES_FORWARD) == XDP_FEATURES_FORWARD;
 		zero_copy = native && (features & XDP_FEATURE_ZERO_COPY);
-		frags = (features & XDP_FEATURE_RX_FRAGS) && !quirk->no_frags;
+		frags = (features & XDP_FEATURE_RX_FRAGS) && !quirk->long_from_peer;
 	}
 	if (!native) {
 		explain_attach(-EOPNOTSUPP, d, XDP_FLAGS_DRV_MODE, NULL, r);

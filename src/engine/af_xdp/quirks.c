@@ -8,14 +8,14 @@
 static const struct quirk quirks[] = {
 	/* drivers/net/veth.c: page - headroom - room for skb_shared_info; with frags the peer keeps
 	 * TSO, whose frames of 64 KB no slot holds. */
-	{.driver = "veth", .mtu_native = 3520, .no_frags = true},
+	{.driver = "veth", .mtu_native = 3520, .long_from_peer = true},
 	{.driver = "virtio_net",
 		.mtu_native = 3506,
 		.zero_copy = true,
 		.note = "virtio needs a pair of transmit queues more for each CPU, and no LRO or "
 			"checksum offload promised by its host",
 		.remedy = "ethtool -K %s lro off; ethtool -L %s combined N (half of what it has)"},
-	{.driver = "tun", .mtu_native = 1500, .no_frags = true},
+	{.driver = "tun", .mtu_native = 1500, .long_from_peer = true},
 	{.driver = "igc", .mtu_native = 1500, .zero_copy = true},
 	/* Zero-copy since 6.14; chunks of 2048 bytes split frames above 1 KB without a word. */
 	{.driver = "igb", .mtu_native = 3046, .zero_copy = true, .zero_copy_slot = 4096},
@@ -35,7 +35,7 @@ static const struct quirk quirks[] = {
 	{.driver = "nfp", .zero_copy = true},
 	{.driver = "fsl_dpaa2_eth", .zero_copy = true},
 	{.driver = "tsnep", .zero_copy = true},
-	{.driver = "lo", .no_frags = true},
+	{.driver = "lo", .long_from_peer = true},
 };
 
 const struct quirk *quirk_of(const char *driver)

@@ -4,6 +4,7 @@
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <linux/if_link.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,7 +116,7 @@ static int attach_native(struct xdp_port *p, const struct port_settings *s, stru
 	int err = xdp_program_attach(p, XDP_FLAGS_DRV_MODE, r);
 	struct reason ignored;
 
-	if (!err || explain_is_fatal(err) || quirk->no_frags || p->device.mtu <= 1500)
+	if (!err || explain_is_fatal(err) || quirk->long_from_peer || p->device.mtu <= 1500)
 		return err;
 	xdp_program_unload(p);
 	if (xdp_program_load(p, s->keep_host, true, &ignored) == 0 &&
@@ -267,18 +268,48 @@ static void close_port(struct port *base)
 		port_free((struct xdp_port *)base);
 }
 
+static void note(struct reason *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void note(struct reason *r, const char *format, ...)
+{
+	size_t at = strlen(r->what);
+	va_list list;
+
+	if (at)
+		at += (size_t)snprintf(r->what + at, sizeof(r->what) - at, "; ");
+	if (at >= sizeof(r->what))
+		return;
+	va_start(list, format);
+	vsnprintf(r->what + at, sizeof(r->what) - at, format, list);
+	va_end(list);
+}
+
+/* In skb mode the kernel hands on what the peer's TSO and GSO left uncut: measured on veth, TCP
+ * falls to a few hundred kbit/s. */
+static void note_long_frames(struct xdp_port *p)
+{
+	struct reason *r = &p->base.step_down;
+
+	if (p->base.mode != PORT_MODE_SKB || !quirk_of(p->device.driver)->long_from_peer)
+		return;
+	note(r, "TCP from the other end of %s is slow while it sends frames uncut", p->device.name);
+	if (r->remedy[0] && strcmp(r->remedy, "mode: auto") != 0)
+		return; /* what leads to native XDP helps more */
+	snprintf(r->remedy, sizeof(r->remedy),
+		"mode: auto; or at the other end of %s: ethtool -K DEVICE tso off gso off",
+		p->device.name);
+}
+
 /* Frames of queues without a socket go to the kernel: the operator asked for it, and should see
  * it. */
 static void note_unbound_queues(struct xdp_port *p)
 {
 	struct reason *r = &p->base.step_down;
-	size_t at = strlen(r->what);
 
 	if (p->n_queues == p->device.rx_queues)
 		return;
-	snprintf(r->what + at, sizeof(r->what) - at,
-		"%squeues %u to %u of %s are not bound: their frames stay with the kernel",
-		at ? "; " : "", p->n_queues, p->device.rx_queues - 1, p->device.name);
+	note(r, "queues %u to %u of %s are not bound: their frames stay with the kernel",
+		p->n_queues, p->device.rx_queues - 1, p->device.name);
 	snprintf(r->remedy, sizeof(r->remedy), "`queues: 0`, or ethtool -L %s combined %u",
 		p->device.name, p->n_queues);
 }
@@ -308,6 +339,7 @@ static int open_port(const struct port_settings *s, const struct memory *m, stru
 	}
 	if ((err = xdp_program_load(p, s->keep_host, false, r)) || (err = climb_down(p, s)))
 		goto fail;
+	note_long_frames(p);
 	note_unbound_queues(p);
 	*ret_port = &p->base;
 	return 0;
