@@ -106,11 +106,16 @@ static void log_got(const struct daemon_port *p)
 			p->asked.name, host_settings_refused(p->changes));
 }
 
-/* Names the port in front of the reason. */
+/* Names the port in front of the reason; a mode that was asked for has a remedy of its own. */
 static int refused(const struct daemon_port *p, int err, const struct reason *why, struct reason *r)
 {
+	bool asked = p->asked.mode != PORT_MODE_AUTO || p->asked.require != PORT_MODE_AUTO;
+	const char *remedy = why->remedy;
+
+	if (!remedy[0] && asked && err == -EOPNOTSUPP)
+		remedy = "a lower `mode` or `require`: auto takes the best there is";
 	return reason_set(
-		r, err, why->remedy, "port %s (%s): %s", p->asked.name, p->asked.device, why->what);
+		r, err, remedy, "port %s (%s): %s", p->asked.name, p->asked.device, why->what);
 }
 
 int port_open(struct daemon *d, uint32_t idx, struct reason *r)

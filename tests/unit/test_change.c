@@ -1,0 +1,255 @@
+/* A daemon over mem ports: frames cross, ports come and go beside those that stay, no slot is lost.
+ */
+#include "unit.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "control/change.h"
+#include "control/start.h"
+#include "control/state.h"
+#include "control/status.h"
+#include "engine/mem/mem.h"
+#include "frame/pool.h"
+
+#define TWO "ports: ['mem:a', 'mem:b']\nforward: { patch: [['mem:a', 'mem:b']] }\n"
+/* Generous: the machine may be slow and shared. */
+#define DEADLINE_US 60000000
+
+static const struct daemon_options no_options;
+
+static struct config *parse(const char *text)
+{
+	struct config *c = NULL;
+	struct reason r = {0};
+
+	if (config_parse(text, strlen(text), "c.yaml", &c, &r))
+		fail_msg("%s; %s", r.what, r.remedy);
+	c->socket[0] = '\0';
+	return c;
+}
+
+static struct daemon *start(const char *text)
+{
+	struct daemon *d = calloc(1, sizeof(*d));
+	struct reason r = {0};
+
+	assert_non_null(d);
+	d->options = &no_options;
+	d->config = parse(text);
+	if (daemon_start(d, &r))
+		fail_msg("%s; %s", r.what, r.remedy);
+	return d;
+}
+
+/* Every slot must have come back. */
+static void stop(struct daemon *d)
+{
+	workers_pause(d);
+	for (uint32_t i = 0; i < PORTS_MAX; i++) {
+		if (d->ports[i].used)
+			port_close(d, i);
+	}
+	for (uint32_t i = 0; i < d->memory.n_pools; i++) {
+		assert_int_equal(pool_lost(&d->memory.pools[i]), 0);
+		assert_int_equal(d->memory.pools[i].n_free, d->memory.pools[i].slots);
+	}
+	daemon_stop(d);
+	config_free(d->config);
+	free(d);
+}
+
+static struct queue *queue(struct daemon *d, const char *port)
+{
+	int idx = port_by_name(d, port);
+
+	assert_true(idx >= 0);
+	assert_non_null(d->ports[idx].port);
+	return d->ports[idx].port->queues[0];
+}
+
+/* One frame in by `from` comes out by `to`, byte for byte. */
+static void cross(struct daemon *d, const char *from, const char *to)
+{
+	uint8_t sent[100], got[2048];
+	int n = -EAGAIN;
+
+	for (size_t i = 0; i < sizeof(sent); i++)
+		sent[i] = (uint8_t)(i * 7 + (size_t)from[4]);
+	assert_int_equal(mem_inject(queue(d, from), sent, sizeof(sent)), 0);
+	for (int waited_us = 0; n == -EAGAIN && waited_us < DEADLINE_US; waited_us += 1000) {
+		n = mem_collect(queue(d, to), got, sizeof(got));
+		if (n == -EAGAIN)
+			usleep(1000);
+	}
+	assert_int_equal(n, sizeof(sent));
+	assert_memory_equal(sent, got, sizeof(sent));
+}
+
+static uint64_t received(struct daemon *d, const char *port)
+{
+	return counter_read(&queue(d, port)->stats.rx_frames);
+}
+
+static void crosses(void **state)
+{
+	struct daemon *d = start(TWO);
+
+	cross(d, "mem:a", "mem:b");
+	cross(d, "mem:b", "mem:a");
+	assert_int_equal(received(d, "mem:a"), 1);
+	assert_string_equal(status_engine(d), "mem");
+	stop(d);
+}
+
+static void attach_and_detach(void **state)
+{
+	struct daemon *d = start(TWO);
+	struct reason r = {0};
+
+	cross(d, "mem:a", "mem:b");
+	assert_int_equal(change_attach(d, "mem:c", "mem:d", 0, &r), 0);
+	cross(d, "mem:c", "mem:d");
+	cross(d, "mem:d", "mem:c");
+	cross(d, "mem:a", "mem:b");
+	assert_int_equal(received(d, "mem:a"), 2); /* it stayed up */
+	assert_int_equal(change_attach(d, "mem:c", NULL, 0, &r), -EEXIST);
+	assert_int_equal(change_attach(d, "mem:e", "mem:a", 0, &r), -EINVAL);
+	assert_non_null(strstr(r.what, "mem:a is patched twice"));
+	assert_int_equal(port_by_name(d, "mem:e"), -1);
+	assert_int_equal(change_detach(d, "mem:c", &r), 0);
+	assert_int_equal(change_detach(d, "mem:c", &r), -ENOENT);
+	assert_int_equal(d->ports[port_by_name(d, "mem:d")].peer, -1);
+	assert_int_equal(change_attach(d, "mem:c", "mem:d", 0, &r), 0);
+	cross(d, "mem:c", "mem:d");
+	cross(d, "mem:b", "mem:a");
+	assert_int_equal(received(d, "mem:a"), 2);
+	stop(d);
+}
+
+static void trial(void **state)
+{
+	struct daemon *d = start(TWO);
+	struct reason r = {0};
+
+	assert_int_equal(change_confirm(d, &r), -ENOENT);
+	assert_int_equal(change_attach(d, "mem:c", NULL, 100, &r), 0);
+	assert_int_equal(change_attach(d, "mem:d", NULL, 0, &r), -EBUSY);
+	assert_int_equal(change_detach(d, "mem:a", &r), -EBUSY);
+	change_expire(d, daemon_now_ns());
+	assert_true(port_by_name(d, "mem:c") >= 0);
+	change_expire(d, d->trial_ns);
+	assert_int_equal(port_by_name(d, "mem:c"), -1);
+	assert_int_equal(change_confirm(d, &r), -ENOENT);
+	assert_int_equal(change_attach(d, "mem:c", NULL, 100, &r), 0);
+	assert_int_equal(change_confirm(d, &r), 0);
+	change_expire(d, UINT64_MAX);
+	assert_true(port_by_name(d, "mem:c") >= 0);
+	cross(d, "mem:a", "mem:b");
+	stop(d);
+}
+
+static void apply(struct daemon *d, const char *text, int err, const char *what)
+{
+	struct config *c = parse(text);
+	struct reason r = {0};
+
+	assert_int_equal(change_apply(d, c, &r), err);
+	if (err) {
+		if (!strstr(r.what, what))
+			fail_msg("got \"%s\", not \"%s\"", r.what, what);
+		config_free(c);
+	}
+}
+
+static void reload(void **state)
+{
+	struct daemon *d = start(TWO);
+	struct queue *a;
+
+	cross(d, "mem:a", "mem:b");
+	a = queue(d, "mem:a");
+	apply(d, "ports: ['mem:b', 'mem:a', 'mem:c']\nforward: { patch: [['mem:a', 'mem:c']] }\n",
+		0, NULL);
+	assert_ptr_equal(queue(d, "mem:a"), a); /* the order of ports does not matter */
+	cross(d, "mem:a", "mem:c");
+	assert_int_equal(received(d, "mem:a"), 2);
+	apply(d,
+		"ports: [{device: 'mem:a', rx_ring: 128}, 'mem:b']\n"
+		"forward: { patch: [['mem:a', 'mem:b']] }\n",
+		0, NULL);
+	assert_int_equal(received(d, "mem:a"), 0); /* opened again */
+	cross(d, "mem:a", "mem:b");
+	cross(d, "mem:b", "mem:a");
+	stop(d);
+}
+
+static void refused(void **state)
+{
+	struct daemon *d = start(TWO);
+
+	cross(d, "mem:a", "mem:b");
+	apply(d, "workers: 2\n" TWO, -EINVAL, "workers: changes only at a restart");
+	apply(d, "slots: 9000\n" TWO, -EINVAL, "slots: changes only at a restart");
+	/* Its third port fails: its first is closed again, and what it closed is opened. */
+	apply(d, "ports: ['mem:c', 'mem:a', culvert-no-such]\n", -ENODEV, "culvert-no-such");
+	assert_int_equal(port_by_name(d, "mem:c"), -1);
+	assert_true(port_by_name(d, "mem:b") >= 0);
+	cross(d, "mem:a", "mem:b"); /* the old patch is back */
+	assert_int_equal(received(d, "mem:a"), 2);
+	stop(d);
+}
+
+static void several_workers(void **state)
+{
+	struct daemon *d = start("workers: 2\nports: [{device: 'mem:a', queues: 3}, "
+				 "{device: 'mem:b', queues: 2}]\n"
+				 "forward: { patch: [['mem:a', 'mem:b']] }\n");
+	struct reason r = {0};
+
+	assert_int_equal(d->n_workers, 2);
+	cross(d, "mem:a", "mem:b");
+	assert_int_equal(change_attach(d, "mem:c", NULL, 0, &r), 0);
+	assert_int_equal(d->ports[port_by_name(d, "mem:c")].port->n_queues, 2);
+	cross(d, "mem:b", "mem:a");
+	stop(d);
+}
+
+static void readers(void **state)
+{
+	struct daemon *d = start(TWO);
+	char *text;
+
+	cross(d, "mem:a", "mem:b");
+	text = status_json(d);
+	assert_non_null(text);
+	assert_non_null(strstr(text, "\"rx_frames\":1"));
+	assert_non_null(strstr(text, "\"lost\":0"));
+	free(text);
+	text = status_metrics(d);
+	assert_non_null(text);
+	assert_non_null(
+		strstr(text, "culvert_port_rx_frames_total{port=\"mem:a\",queue=\"0\"} 1\n"));
+	assert_non_null(strstr(text, "culvert_frames_lost{worker=\"0\"} 0\n"));
+	free(text);
+	stop(d);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(crosses),
+		cmocka_unit_test(attach_and_detach),
+		cmocka_unit_test(trial),
+		cmocka_unit_test(reload),
+		cmocka_unit_test(refused),
+		cmocka_unit_test(several_workers),
+		cmocka_unit_test(readers),
+	};
+
+	log_level_set(LOG_LEVEL_ERROR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
