@@ -173,6 +173,18 @@ def show_rates(before, after, seconds):
             f"{rate('tx_bytes') * 8 / seconds / 1e9:.2f} Gbit/s")
 
 
+def counters(seen, kind):
+    """Those of one kind that are not zero, as text."""
+    counts = {}
+    for port in seen["ports"]:
+        for queue in port["queues"]:
+            for reason, count in queue.get(kind, {}).items():
+                if count:
+                    name = f"{port['name']} {reason}"
+                    counts[name] = counts.get(name, 0) + count
+    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"
+
+
 def show_frames(culvert):
     """The frame law: every slot is somewhere, and every frame that came in left or was counted."""
     seen = status(culvert)
@@ -181,17 +193,10 @@ def show_frames(culvert):
         check(frames["lost"] == 0, f"worker {frames['worker']}: {frames['slots']} slots = "
               f"{frames['free']} free + {frames['fill']} fill + {frames['worker_held']} in hand "
               f"+ {frames['tx']} sending (read while it runs: {held}); {frames['lost']} lost")
-    drops = {}
-    for port in seen["ports"]:
-        for queue in port["queues"]:
-            for kind in ("drops", "kernel"):
-                for reason, count in queue.get(kind, {}).items():
-                    if count:
-                        name = f"{port['name']}: {reason}"
-                        drops[name] = drops.get(name, 0) + count
     say(f"{total(seen, 'rx_frames')} frames in, {total(seen, 'tx_frames')} out, "
         f"{total(seen, 'checksums_completed')} checksums completed; drops: "
-        + (", ".join(f"{name} {count}" for name, count in drops.items()) or "none"))
+        + counters(seen, "drops"))
+    say("the kernel's counters: " + counters(seen, "kernel"))
 
 
 def show_checksums():

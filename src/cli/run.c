@@ -155,7 +155,7 @@ static struct config *config_of(const struct said *s, int *ret_err, struct reaso
 		c = config_new();
 		if (!c)
 			err = reason_set(r, -ENOMEM, NULL, "out of memory");
-		for (int i = 0; !err && i < 2; i++)
+		for (int i = 0; !err && i < s->n_ports; i++)
 			err = config_port_add(c, NULL, s->ports[i], 0, r) ? 0 : -EINVAL;
 		if (!err)
 			err = config_patch_add(c, c->ports[0].name, c->ports[1].name, 0, r);

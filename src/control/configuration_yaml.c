@@ -99,7 +99,7 @@ static int set_number(struct reader *rd, const struct key *key, yaml_node_t *nod
 
 static int set_ring(struct reader *rd, const struct key *key, yaml_node_t *node, void *field)
 {
-	uint32_t n;
+	uint32_t n = 0;
 	int err = set_number(rd, key, node, &n);
 
 	if (err)

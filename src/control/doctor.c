@@ -74,7 +74,8 @@ static void say_capabilities(struct doctor *d, const struct host_rights *r)
 			r->user_namespace ? ", but of a user namespace only" : "");
 	else
 		doctor_say(d, DOCTOR_WARN, "capabilities",
-			"run as root, or AmbientCapabilities=CAP_BPF CAP_NET_ADMIN CAP_NET_RAW",
+			"run as root, or AmbientCapabilities=CAP_BPF CAP_PERFMON CAP_NET_ADMIN "
+			"CAP_NET_RAW",
 			"%s missing: offloads, link state and promiscuous mode of ports can't be "
 			"changed",
 			c->net_admin ? "CAP_NET_RAW is" : "CAP_NET_ADMIN is");

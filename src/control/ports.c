@@ -73,7 +73,7 @@ void port_addresses(struct daemon *d, uint32_t idx)
 		if (!list)
 			err = reason_set(&r, -ENOMEM, NULL, "out of memory");
 	}
-	for (size_t i = 0; !err && i < n; i++) {
+	for (size_t i = 0; list && i < n; i++) {
 		list[i].version = found[i].family == AF_INET ? 4 : 6;
 		memcpy(list[i].bytes, found[i].bytes, found[i].family == AF_INET ? 4 : 16);
 	}

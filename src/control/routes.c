@@ -70,6 +70,7 @@ static const struct config_route *route_find(const struct config *c, const char 
 /* Both come from route_defaults, which zeroes what lies between fields. */
 static bool same(const struct config_route *a, const struct config_route *b)
 {
+	// NOLINTNEXTLINE(bugprone-suspicious-memory-comparison)
 	return a && b && memcmp(&a->settings, &b->settings, sizeof(a->settings)) == 0;
 }
 

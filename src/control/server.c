@@ -250,8 +250,8 @@ static int bind_tcp(const char *text, unsigned int *ret_port, struct reason *ret
 		.ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV};
 	struct sockaddr_storage bound = {0};
 	socklen_t size = sizeof(bound);
-	struct addrinfo *info;
-	const char *port;
+	struct addrinfo *info = NULL;
+	const char *port = NULL;
 	char address[64];
 	int fd, err;
 

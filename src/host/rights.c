@@ -174,7 +174,8 @@ static void try_program(struct host_rights *r)
 			"a seccomp filter refuses bpf(2): %s", strerror(-err));
 	else if ((err == -EPERM || err == -EACCES) && missing[0])
 		refuse(&r->program, err,
-			"run as root, or give it AmbientCapabilities=CAP_BPF CAP_NET_ADMIN "
+			"run as root, or give it AmbientCapabilities=CAP_BPF CAP_PERFMON "
+			"CAP_NET_ADMIN "
 			"CAP_NET_RAW (systemd), --cap-add for a container",
 			"loading an XDP program needs %s", missing);
 	else if ((err == -EPERM || err == -EACCES) && r->user_namespace)

@@ -13,7 +13,8 @@
 
 #include "engine/af_xdp/internal.h"
 
-#define UNIT_HINT "run as root, or with AmbientCapabilities=CAP_NET_RAW CAP_NET_ADMIN CAP_BPF"
+#define UNIT_HINT \
+	"run as root, or with AmbientCapabilities=CAP_NET_RAW CAP_NET_ADMIN CAP_BPF CAP_PERFMON"
 
 static bool have_capability(unsigned int capability)
 {
@@ -146,6 +147,11 @@ int explain_load(int err, struct reason *r)
 	switch (err) {
 	case -EPERM:
 	case -EACCES:
+		/* Without it the verifier refuses what the program does with pointers. */
+		if (bpf && net && !have_capability(CAP_PERFMON) && !have_capability(CAP_SYS_ADMIN))
+			return reason_set(r, -EPERM, UNIT_HINT,
+				"the kernel refuses the XDP program (%s): CAP_PERFMON is missing",
+				strerror(-err));
 		if (bpf && net)
 			return reason_set(r, -EPERM,
 				"a container: allow bpf(2) in its seccomp profile, or "
