@@ -1,5 +1,6 @@
 /* culvert relay: TCP routes given on the command line. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -64,12 +65,35 @@ static int take_args(struct relay_main *p, int argc, char **argv, struct reason 
 	return 0;
 }
 
+static int help(void)
+{
+	const char *key;
+
+	printf("culvert relay LISTEN TO [LISTEN TO ...] [options]\n\n"
+	       "LISTEN is tcp:HOST:PORT, udp:HOST:PORT, unix:/path, unix:@name, fd:N or fd:NAME.\n"
+	       "TO is tcp:HOST:PORT, udp:HOST:PORT, unix:/path, unix:@name, file:/path or\n"
+	       "file:/path?append, and may be followed by weight=N and backup.\n\n"
+	       "  --set KEY=VALUE      for every route; the keys are below\n"
+	       "  --workers N          threads, 1\n"
+	       "  --max-connections N  of all routes, what the descriptors allow\n"
+	       "  --drain TIME         how long connections may end after SIGTERM, 10s\n"
+	       "  --log LEVEL          error, warn, info or debug\n\nkeys:");
+	for (unsigned int i = 0; (key = relay_main_key(i)); i++)
+		printf(" %s", key);
+	printf("\n");
+	return EXIT_CODE_DONE;
+}
+
 int cmd_relay(int argc, char **argv)
 {
 	struct relay_main m = {.workers = 1, .drain_ns = 10000000000ULL};
 	struct reason r = {0};
 	int err;
 
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "--help") == 0)
+			return help();
+	}
 	if (take_args(&m, argc, argv, &r) < 0) {
 		log_reason(LOG_LEVEL_ERROR, "", &r);
 		return EXIT_CODE_USAGE;

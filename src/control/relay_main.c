@@ -12,6 +12,11 @@
 
 static volatile int stopping, impatient; /* set by on_signal */
 
+const char *relay_main_key(unsigned int idx)
+{
+	return route_key(idx);
+}
+
 static void on_signal(int number)
 {
 	(void)number;

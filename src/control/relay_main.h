@@ -17,3 +17,5 @@ struct relay_main {
 /* Runs until SIGTERM or SIGINT. 0, or -errno after it logged why; -EINVAL: wrong usage, -EPERM or
  * -EACCES: not permitted here. */
 int relay_main(const struct relay_main *m);
+/* The keys that --set takes, ended by NULL. */
+const char *relay_main_key(unsigned int idx);

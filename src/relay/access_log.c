@@ -119,7 +119,7 @@ int access_log_open(struct access_log **ret_log, const char *where, struct reaso
 		goto fail;
 	log->fd = STDERR_FILENO;
 	if (strcmp(where, "stderr") != 0) {
-		snprintf(log->path, sizeof(log->path), "%s", where);
+		strncpy(log->path, where, sizeof(log->path) - 1);
 		log->fd = open_file(where);
 		if (log->fd < 0) {
 			err = errno;

@@ -11,6 +11,7 @@
 
 #include "base/reason.h"
 #include "base/units.h"
+#include "relay/holder.h"
 #include "relay/listener.h"
 #include "relay/live.h"
 #include "relay/sockopt.h"
@@ -102,27 +103,29 @@ static void remove_stale(const struct address *a)
 	close(fd);
 }
 
-static int bind_failed(const struct route *route, int err, struct reason *reason)
+static int bind_failed(
+	const struct route *route, const struct address *a, int err, struct reason *reason)
 {
-	char text[ENDPOINT_TEXT_SIZE], remedy[128];
+	char text[ENDPOINT_TEXT_SIZE], holder[64], remedy[128] = "";
 	const struct endpoint *e = &route->s.listen;
+	bool udp = e->kind == ENDPOINT_UDP;
 
 	endpoint_format(e, text, sizeof(text));
-	if (err == EADDRINUSE && e->kind == ENDPOINT_TCP)
-		snprintf(remedy, sizeof(remedy), "`ss -ltnp sport = :%u` says who holds it",
-			e->port);
-	else if (err == EADDRINUSE && e->kind == ENDPOINT_UDP)
-		snprintf(remedy, sizeof(remedy), "`ss -lunp sport = :%u` says who holds it",
-			e->port);
-	else if (err == EADDRINUSE)
+	if (err == EADDRINUSE && holder_find(a, udp, holder, sizeof(holder)))
+		return reason_set(reason, -err, "stop it, or listen elsewhere",
+			"route %s: can't listen on %.128s: in use by %s", route->s.name, text,
+			holder);
+	if (err == EADDRINUSE && e->kind == ENDPOINT_UNIX)
 		snprintf(remedy, sizeof(remedy), "`ss -lxp` says who holds it");
+	else if (err == EADDRINUSE)
+		snprintf(remedy, sizeof(remedy),
+			"`ss -ln%cp sport = :%u` as root says who holds it", udp ? 'u' : 't',
+			e->port);
 	else if (err == EACCES && e->kind != ENDPOINT_UNIX)
 		snprintf(remedy, sizeof(remedy),
 			"give CAP_NET_BIND_SERVICE, or lower net.ipv4.ip_unprivileged_port_start");
 	else if (err == EADDRNOTAVAIL)
 		snprintf(remedy, sizeof(remedy), "`ip address` lists this machine's addresses");
-	else
-		remedy[0] = 0;
 	return reason_set(reason, -err, remedy, "route %s: can't listen on %.128s: %s",
 		route->s.name, text, strerror(err));
 }
@@ -154,7 +157,7 @@ static int open_socket(struct route *route, struct reason *reason)
 		fd = open_type(route, AF_INET);
 	}
 	if (fd < 0)
-		return bind_failed(route, -fd, reason);
+		return bind_failed(route, &a, -fd, reason);
 	r = udp ? 0 : sockopt_listener(fd, &route->s, a.sa.sa_family, reason);
 	if (r < 0)
 		goto fail;
@@ -164,7 +167,7 @@ static int open_socket(struct route *route, struct reason *reason)
 		(void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof(zero));
 	remove_stale(&a);
 	if (bind(fd, &a.sa, a.size) < 0 || (!udp && listen(fd, (int)route->s.backlog) < 0)) {
-		r = bind_failed(route, errno, reason);
+		r = bind_failed(route, &a, errno, reason);
 		goto fail;
 	}
 	return fd;

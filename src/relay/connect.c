@@ -72,6 +72,24 @@ static int attempt_file(struct flow *f)
 	return r;
 }
 
+static int begin_connect(struct flow *f, const struct address *address)
+{
+	struct end *e = &f->end[1];
+	int r;
+
+	e->fd = sockopt_socket(&f->route->s, address->sa.sa_family);
+	if (e->fd < 0) {
+		r = e->fd;
+		e->fd = -1;
+		return r;
+	}
+	e->inet = address->sa.sa_family != AF_UNIX;
+	r = sockopt_target(e->fd, &f->route->s, address->sa.sa_family, &f->client, NULL);
+	if (r < 0)
+		return r;
+	return connect(e->fd, &address->sa, address->size) < 0 ? -errno : 0;
+}
+
 /* 0 when the attempt is under way or done, else -errno. */
 static int attempt(struct flow *f)
 {
@@ -79,8 +97,10 @@ static int attempt(struct flow *f)
 	struct end *e = &f->end[1];
 	const struct address *address = &to->address;
 	struct address resolved;
-	struct reason reason = {0};
-	int fd, r;
+	/* A port of the source range may be taken for this very target: the next one then. */
+	uint32_t range = f->route->s.source_port_max - f->route->s.source_port_min;
+	uint32_t ports = range < 64 ? range : 64;
+	int r;
 
 	if (to->kind == ENDPOINT_FILE)
 		return attempt_file(f);
@@ -90,15 +110,11 @@ static int attempt(struct flow *f)
 			return r;
 		address = &resolved;
 	}
-	fd = sockopt_socket(&f->route->s, address->sa.sa_family);
-	if (fd < 0)
-		return fd;
-	e->fd = fd;
-	e->inet = address->sa.sa_family != AF_UNIX;
-	r = sockopt_target(fd, &f->route->s, address->sa.sa_family, &f->client, &reason);
-	if (r < 0)
-		return r;
-	r = connect(fd, &address->sa, address->size) < 0 ? -errno : 0;
+	do {
+		if (e->fd >= 0)
+			close(e->fd);
+		r = begin_connect(f, address);
+	} while ((r == -EADDRNOTAVAIL || r == -EADDRINUSE) && ports-- > 0);
 	if (r < 0 && r != -EINPROGRESS)
 		return r;
 	if (r == 0)
@@ -106,7 +122,7 @@ static int attempt(struct flow *f)
 	if (r < 0 && r != -EINPROGRESS)
 		return r;
 	return loop_watch(
-		f->loop, fd, &e->handle, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET);
+		f->loop, e->fd, &e->handle, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET);
 }
 
 void flow_connect(struct flow *f)

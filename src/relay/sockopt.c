@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -14,12 +15,12 @@
 #ifndef IPPROTO_MPTCP
 #define IPPROTO_MPTCP 262
 #endif
-#ifndef IP_LOCAL_PORT_RANGE
-#define IP_LOCAL_PORT_RANGE 51 /* linux/in.h since 6.3 */
-#endif
 #ifndef TCP_FASTOPEN_CONNECT
 #define TCP_FASTOPEN_CONNECT 30
 #endif
+
+/* One connection asks for this many ports of a range before it gives up. */
+#define PORT_TRIES 64
 
 int sockopt_socket(const struct route_settings *s, int family)
 {
@@ -60,8 +61,11 @@ static int set_tcp(int fd, const struct route_settings *s, struct reason *reason
 	if (s->nodelay)
 		r = set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1, "nodelay", reason);
 	/* RFC 6093: urgent data is part of the stream and must not fall out of it. */
-	if (r == 0)
+	if (r == 0) {
 		r = set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1, "urgent data", reason);
+		if (r == -EOPNOTSUPP) /* MPTCP has none */
+			r = 0;
+	}
 	if (r == 0 && s->keepalive)
 		r = set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1, "keepalive", reason);
 	if (r == 0 && s->keepalive_idle_s)
@@ -121,17 +125,39 @@ static bool client_source(const struct client *client, int family, struct addres
 	return true;
 }
 
+/* Ports of a range are taken in turn by all loops. Who asks for one says with SO_REUSEADDR that
+ * only the whole four-tuple must be free. */
+static int bind_port(
+	int fd, const struct route_settings *s, const struct address *source, struct reason *reason)
+{
+	static _Atomic uint32_t turn;
+	uint32_t n = s->source_port_max - s->source_port_min + 1U;
+	struct address a = *source;
+	int r = set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1, "source", reason);
+
+	for (uint32_t i = 0; r == 0 && i < n && i < PORT_TRIES; i++) {
+		uint32_t at = atomic_fetch_add_explicit(&turn, 1, memory_order_relaxed) % n;
+
+		a.in.sin_port = htons((uint16_t)(s->source_port_min + at));
+		if (bind(fd, &a.sa, a.size) == 0)
+			return 0;
+		if (errno != EADDRINUSE)
+			break;
+	}
+	return r < 0 ? r
+		     : reason_set(reason, -errno, "use an address of this machine, and free ports",
+			       "source: %s", strerror(errno));
+}
+
 static int bind_source(
 	int fd, const struct route_settings *s, const struct address *source, struct reason *reason)
 {
 	int r;
 
+	if (s->source_port_min)
+		return bind_port(fd, s, source, reason);
 	/* ip(7): the port is chosen at connect, when the whole four-tuple is known. */
 	r = set_int(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1, "source", reason);
-	if (r == 0 && s->source_port_min)
-		r = set_int(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE,
-			(int)((uint32_t)s->source_port_max << 16 | s->source_port_min),
-			"source: a port range needs Linux 6.3", reason);
 	if (r < 0)
 		return r;
 	if (bind(fd, &source->sa, source->size) < 0)
