@@ -159,7 +159,7 @@ static struct config *config_of(const struct said *s, int *ret_err, struct reaso
 			err = config_port_add(c, NULL, s->ports[i], 0, r) ? 0 : -EINVAL;
 		if (!err)
 			err = config_patch_add(c, c->ports[0].name, c->ports[1].name, 0, r);
-		if (!err)
+		if (!err && c)
 			strcpy(c->socket, CONFIG_SOCKET);
 	}
 	if (!err)

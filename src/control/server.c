@@ -248,7 +248,11 @@ static int bind_tcp(const char *text, unsigned int *ret_port, struct reason *ret
 	struct addrinfo hints = {.ai_family = AF_UNSPEC,
 		.ai_socktype = SOCK_STREAM,
 		.ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV};
-	struct sockaddr_storage bound = {0};
+	union {
+		struct sockaddr all;
+		struct sockaddr_in in;
+		struct sockaddr_in6 in6;
+	} bound = {0};
 	socklen_t size = sizeof(bound);
 	struct addrinfo *info = NULL;
 	const char *port = NULL;
@@ -263,7 +267,7 @@ static int bind_tcp(const char *text, unsigned int *ret_port, struct reason *ret
 	err = fd < 0 ? -errno : 0;
 	if (!err && (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)) ||
 			    bind(fd, info->ai_addr, info->ai_addrlen) || listen(fd, 16) ||
-			    getsockname(fd, (struct sockaddr *)&bound, &size)))
+			    getsockname(fd, &bound.all, &size)))
 		err = -errno;
 	freeaddrinfo(info);
 	if (err) {
@@ -272,8 +276,8 @@ static int bind_tcp(const char *text, unsigned int *ret_port, struct reason *ret
 		return reason_set(ret_reason, err, "choose another address or port with --http",
 			"http %s: %s", text, strerror(-err));
 	}
-	*ret_port = ntohs(bound.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&bound)->sin6_port
-						      : ((struct sockaddr_in *)&bound)->sin_port);
+	*ret_port =
+		ntohs(bound.all.sa_family == AF_INET6 ? bound.in6.sin6_port : bound.in.sin_port);
 	return fd;
 }
 
