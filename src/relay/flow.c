@@ -4,6 +4,8 @@
 #include <assert.h>
 #include <errno.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -169,12 +171,24 @@ static void on_timer(struct timer *t, void *context)
 	flow_arm(f);
 }
 
+/* Whether the send queue still holds bytes that can arrive. A connection that is gone keeps
+ * counting them: only its state tells. */
+static bool end_delivers(const struct end *e)
+{
+	struct tcp_info info;
+	socklen_t size = sizeof(info);
+	int queued = 0;
+
+	if (!e->inet || e->lost || ioctl(e->fd, SIOCOUTQ, &queued) < 0 || queued == 0)
+		return false;
+	return getsockopt(e->fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0 ||
+	       info.tcpi_state != TCP_CLOSE;
+}
+
 /* One side reset the connection: the other one gets its bytes first, then a reset. */
 static void carry_reset(struct flow *f)
 {
 	unsigned int from = (unsigned int)f->reset;
-	struct end *other = &f->end[1 - from];
-	int queued = 0;
 
 	if (!f->dir[1 - from].closed)
 		direction_drop(f, 1 - from);
@@ -183,7 +197,7 @@ static void carry_reset(struct flow *f)
 	if (direction_pending(&f->dir[from]))
 		return;
 	/* A reset throws away what the send queue holds; wait until it has arrived. */
-	if (other->inet && ioctl(other->fd, SIOCOUTQ, &queued) == 0 && queued > 0 && !other->lost)
+	if (end_delivers(&f->end[1 - from]))
 		return;
 	flow_finish(f,
 		FLOW_END_ERROR + (from == 0 ? RELAY_ERROR_RESET_CLIENT : RELAY_ERROR_RESET_TARGET));

@@ -1,0 +1,161 @@
+"""Load balancing, health checks and retries."""
+import collections
+import time
+
+from harness import (Listener, Relay, ask, check, connect, echo, equal, eventually, main,
+                     receive, saying, try_connection)
+
+
+def listeners(*names):
+    return [Listener(handler=saying(n)) for n in names]
+
+
+def count(relay, n, **more):
+    return collections.Counter(ask(relay.where, **more) for _ in range(n))
+
+
+def test_round_robin():
+    relay = Relay("tcp:127.0.0.1:0", *(t.where for t in listeners("a", "b", "c")))
+    equal(dict(count(relay, 30)), {"a": 10, "b": 10, "c": 10}, "answers")
+    relay.stop()
+
+
+def test_weights():
+    a, b = listeners("a", "b")
+    relay = Relay("tcp:127.0.0.1:0", a.where + " weight=3", b.where)
+    equal(dict(count(relay, 40)), {"a": 30, "b": 10}, "answers")
+    relay.stop()
+
+
+def test_least_connections():
+    a, b = (Listener(handler=echo) for _ in range(2))
+    relay = Relay("tcp:127.0.0.1:0", a.where, b.where, balance="least_connections")
+    held = []
+    for _ in range(10):
+        held.append(relay.connect())
+        held[-1].sendall(b"x")
+        equal(receive(held[-1], 1), b"x", "echo")
+    equal((a.accepted, b.accepted), (5, 5), "spread evenly")
+    # Those of one target end: the next ones go there. Which is whose shows in who was last.
+    for s in held:
+        s.close()
+    relay.idle_again()
+    relay.stop()
+
+
+def test_least_connections_follows_what_ends():
+    first = Listener(handler=echo)
+    second = Listener(handler=saying("short"))
+    relay = Relay("tcp:127.0.0.1:0", first.where, second.where, balance="least_connections")
+    held = []
+    # Every connection to `second` ends at once; so `first` keeps one, and no more than a few.
+    for _ in range(20):
+        s = relay.connect()
+        s.sendall(b"dwell")
+        if receive(s, 5) == b"short":
+            s.close()
+            eventually(lambda n=len(held): relay.sockets() <= relay.baseline + 2 * n, "it ends")
+        else:
+            held.append(s)
+    check(len(held) <= 3, f"{len(held)} of 20 went to the busy target")
+    for s in held:
+        s.close()
+    relay.stop()
+
+
+def test_source_hash():
+    names = "abcd"
+    relay = Relay("tcp:127.0.0.1:0", *(t.where for t in listeners(*names)), balance="source_hash")
+    seen = set()
+    for host in range(1, 25):
+        got = count(relay, 4, source=f"127.0.0.{host}")
+        equal(len(got), 1, f"127.0.0.{host} always goes to one target, got {dict(got)}")
+        seen |= set(got)
+    check(len(seen) >= 3, f"24 sources are spread over {seen}")
+    relay.stop()
+
+
+def test_retry_on_another_target():
+    dead, alive = listeners("dead", "alive")
+    dead.close()
+    relay = Relay("tcp:127.0.0.1:0", dead.where, alive.where)
+    equal(dict(count(relay, 12)), {"alive": 12}, "answers")
+    relay.stop()
+
+
+def test_retry_stops():
+    targets = [t.where for t in listeners("a", "b", "c")]
+    relay = Relay("tcp:127.0.0.1:0", *[t.replace("127.0.0.1", "127.0.0.250") for t in targets],
+                  "unix:/nonexistent/socket", retries=5, connect_timeout="1s")
+    for t in range(3):
+        began = time.monotonic()
+        try_connection(relay.where)
+        check(time.monotonic() - began < 15, f"connection {t} given up")
+    relay.stop()
+
+
+def test_backup():
+    main_target, backup = listeners("main", "backup")
+    relay = Relay("tcp:127.0.0.1:0", main_target.where, backup.where + " backup", health="100ms",
+                  health_failures=1)
+    equal(dict(count(relay, 8)), {"main": 8}, "while the main target is up")
+    main_target.close()
+    equal(dict(count(relay, 8)), {"backup": 8}, "while it is down")
+    again = Listener(main_target.where, handler=saying("main"))
+    eventually(lambda: ask(relay.where) == "main", "the main target is used again", 15)
+    again.close()
+    relay.stop()
+
+
+def test_active_health_check():
+    a, b = listeners("a", "b")
+    relay = Relay("tcp:127.0.0.1:0", a.where, b.where, health="100ms", health_failures=2)
+    check(set(count(relay, 8)) == {"a", "b"}, "both in use")
+    a.close()
+    # No connection tells it: the probes do.
+    time.sleep(1)
+    equal(dict(count(relay, 8)), {"b": 8}, "after the probes failed")
+    check(relay.logged(r"(?i)down|unhealthy|fail"), f"the log says so: {relay.err}")
+    Listener(a.where, handler=saying("a"))
+    eventually(lambda: ask(relay.where) == "a", "back after a probe", 15)
+    relay.stop()
+
+
+def test_passive_health_check():
+    """Without probes of its own accord: failures take a target out, a probe brings it back."""
+    a, b = listeners("a", "b")
+    a.close()
+    relay = Relay("tcp:127.0.0.1:0", a.where, b.where, health_failures=3)
+    equal(dict(count(relay, 12)), {"b": 12}, "answers")
+    Listener(a.where, handler=saying("a"))
+    eventually(lambda: ask(relay.where) == "a", "back after a probe", 20)
+    relay.stop()
+
+
+def test_probes_do_not_disturb():
+    """A health check must not count as a connection nor leave anything behind."""
+    a = Listener(handler=saying("a"))
+    relay = Relay("tcp:127.0.0.1:0", a.where, health="50ms")
+    eventually(lambda: a.accepted >= 5, "probes come")
+    relay.idle_again()
+    equal(ask(relay.where), "a", "answer")
+    relay.stop()
+
+
+def test_connect_timeout_goes_on_to_the_next():
+    """A target that takes no connection: its backlog is full."""
+    full = Listener(backlog=0)
+    stuffing = []
+    for _ in range(4):
+        try:
+            stuffing.append(connect(full.where, timeout=0.3))
+        except OSError:
+            break
+    good = Listener(handler=saying("good"))
+    relay = Relay("tcp:127.0.0.1:0", full.where, good.where, connect_timeout="300ms")
+    for _ in range(4):
+        equal(ask(relay.where), "good", "answer")
+    relay.stop()
+
+
+main()

@@ -1,0 +1,201 @@
+"""The end: drain on SIGTERM, its deadline, and the access log."""
+import os
+import re
+import signal
+import socket
+import time
+
+from harness import (SLOW, Listener, Relay, Server, check, connect, echo, ended, equal,
+                     eventually, load, main, path, receive, receive_all, reset)
+
+
+def test_sigterm_when_idle():
+    target = Listener(handler=echo)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        relay = Relay("tcp:127.0.0.1:0", target.where)
+        began = time.monotonic()
+        relay.p.send_signal(number)
+        equal(relay.wait(), 0, f"exit code after signal {number}")
+        check(time.monotonic() - began < 5 * SLOW, "at once: nothing was open")
+
+
+def test_drain_finishes_connections():
+    target = Listener(handler=echo)
+    relay = Relay("tcp:127.0.0.1:0", target.where)
+    client = relay.connect()
+    client.sendall(b"x")
+    equal(receive(client, 1), b"x", "echo")
+    relay.p.send_signal(signal.SIGTERM)
+
+    def refused():
+        try:
+            connect(relay.where, timeout=1).close()
+            return False
+        except OSError:
+            return True
+
+    eventually(refused, "no more is accepted")
+    for i in range(5):
+        client.sendall(b"q%d" % i)
+        equal(receive(client, 2), b"q%d" % i, "what is open goes on")
+    check(relay.p.poll() is None, "runs as long as something is open")
+    began = time.monotonic()
+    client.close()
+    equal(relay.wait(), 0, "exit code")
+    check(time.monotonic() - began < 5 * SLOW, "ends with its last connection")
+    check(relay.logged("0 connections cut"), f"the log says that none was cut: {relay.err}")
+
+
+def test_drain_has_a_deadline():
+    target = Listener()
+    relay = Relay("tcp:127.0.0.1:0", target.where, args=["--drain", "1s"])
+    pairs = [(relay.connect(), target.accept()) for _ in range(3)]
+    relay.p.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    equal(relay.wait(), 0, "exit code")
+    took = time.monotonic() - began
+    check(0.8 < took < 8 * SLOW, f"drained for {took:.1f} s, want 1")
+    check(relay.logged(r"\b3 connections"), f"the log says how many were cut: {relay.err}")
+    for client, server in pairs:
+        # Cut is not ended well: neither side may take it for the end of the stream.
+        equal((ended(client), ended(server)), ("reset", "reset"), "how a cut connection ends")
+
+
+def test_second_signal_ends_the_drain():
+    target = Listener()
+    relay = Relay("tcp:127.0.0.1:0", target.where)
+    client = relay.connect()
+    server = target.accept()
+    relay.p.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    check(relay.p.poll() is None, "it drains")
+    relay.p.send_signal(signal.SIGTERM)
+    relay.wait(15)
+    ended(client)
+    ended(server)
+    check(relay.logged(r"\b1 connection"), f"the log says how many were cut: {relay.err}")
+
+
+def test_unix_listener_leaves_nothing_behind():
+    target = Listener(handler=echo)
+    name = path("in")
+    for _ in range(2):
+        relay = Relay("unix:" + name, target.where)
+        s = connect("unix:" + name)
+        s.sendall(b"x")
+        equal(receive(s, 1), b"x", "echo")
+        s.close()
+        relay.stop()
+        check(not os.path.exists(name), "the socket's file is gone")
+    # After a crash the file is there, and nobody listens: the next start takes it over.
+    relay = Relay("unix:" + name, target.where)
+    relay.p.kill()
+    relay.wait()
+    check(os.path.exists(name), "a crash leaves the file")
+    relay = Relay("unix:" + name, target.where)
+    relay.stop()
+
+
+def lines(log, n):
+    def probe():
+        if not os.path.exists(log):
+            return None
+        with open(log, encoding="utf-8") as f:
+            got = f.read().splitlines()
+        return got if len(got) >= n else None
+
+    return eventually(probe, lambda: f"{n} lines in the access log: {probe()}")
+
+
+def test_access_log_line():
+    target = Listener()
+    log = path("log")
+    relay = Relay("tcp:127.0.0.1:0", target.where, access_log=log)
+    client = relay.connect()
+    me = client.getsockname()
+    server = target.accept()
+    client.sendall(bytes(1234))
+    client.shutdown(socket.SHUT_WR)
+    receive_all(server)
+    server.sendall(bytes(567))
+    server.close()
+    receive_all(client)
+    client.close()
+    line = lines(log, 1)[0]
+    for want in (f"127.0.0.1:{me[1]}", f"127.0.0.1:{target.port}", "bytes_in=1234", "bytes_out=567"):
+        check(want in line, f"{want} in {line!r}")
+    check(re.search(r"duration\S*[=:]\s*\S+", line) or re.search(r"\d(ms|s)\b", line),
+          f"duration in {line!r}")
+    check(re.search(r"route=\S+", line), f"route in {line!r}")
+    relay.stop()
+
+
+def test_access_log_says_how_it_ended():
+    target = Listener()
+    log = path("log")
+    relay = Relay("tcp:127.0.0.1:0", target.where, access_log=log, idle_timeout="500ms")
+    seen = []
+    for number, end in enumerate(("fin", "client reset", "target reset", "idle"), 1):
+        client = relay.connect()
+        server = target.accept()
+        if end == "fin":
+            client.close()
+            ended(server)
+            server.close()
+        elif end == "client reset":
+            reset(client)
+            ended(server)
+        elif end == "target reset":
+            reset(server)
+            ended(client)
+        else:
+            ended(client)
+            ended(server)
+        line = lines(log, number)[number - 1]
+        # What differs but for numbers, addresses and times is how it ended.
+        seen.append(re.sub(r"[0-9.:]+", "", line))
+        client.close()
+        server.close()
+    equal(len(set(seen)), 4, f"four ends, told apart: {seen}")
+    relay.stop()
+
+
+def test_access_log_off_by_default():
+    server = Server()
+    relay = Relay("tcp:127.0.0.1:0", server.where)
+    before = len(relay.err)
+    load(relay.where, connections=20, up="1k", down="1k")
+    relay.idle_again()
+    equal(relay.err[before:], [], "nothing is logged for connections that went well")
+    relay.stop()
+    server.finish()
+
+
+def test_access_log_on_stderr():
+    server = Server()
+    relay = Relay("tcp:127.0.0.1:0", server.where, access_log="stderr")
+    load(relay.where, connections=20, up="1k", down="1k")
+    eventually(lambda: len(relay.logged(r"bytes_in=1088 ")) == 20, lambda: f"20 lines in {relay.err}")
+    relay.stop()
+    server.finish()
+
+
+def test_access_log_is_complete_at_exit():
+    target = Listener(handler=echo)
+    log = path("log")
+    relay = Relay("tcp:127.0.0.1:0", target.where, access_log=log, workers=2)
+    n = 200
+    for i in range(n):
+        s = relay.connect()
+        s.sendall(b"x" * (i + 1))
+        equal(len(receive(s, i + 1)), i + 1, "echo")
+        s.close()
+    relay.stop()
+    with open(log, encoding="utf-8") as f:
+        got = f.read().splitlines()
+    equal(len(got), n, "lines")
+    equal(sum(int(re.search(r"bytes_in=(\d+)", line)[1]) for line in got), n * (n + 1) // 2,
+          "sum of all bytes in")
+
+
+main()

@@ -1,0 +1,154 @@
+"""Limits and times: how long, how many, how fast, who."""
+import time
+
+from harness import (SLOW, Listener, Relay, Server, ask, check, connect, echo, ended, equal,
+                     eventually, load, main, path, receive, saying, try_connection, wait_readable)
+
+
+def served(relay, s):
+    """Whether the connection gets an answer from the echo behind the relay."""
+    try:
+        s.sendall(b"x")
+        return receive(s, 1) == b"x"
+    except OSError:
+        return False
+
+
+def test_idle_timeout():
+    target = Listener()
+    relay = Relay("tcp:127.0.0.1:0", target.where, idle_timeout="500ms")
+    client = relay.connect()
+    server = target.accept()
+    began = time.monotonic()
+    ended(client)
+    took = time.monotonic() - began
+    check(took >= 0.4, f"cut after {took:.2f} s, want 0.5")
+    ended(server)
+    relay.idle_again()
+    relay.stop()
+
+
+def test_idle_timeout_spares_a_busy_connection():
+    server = Server()
+    relay = Relay("tcp:127.0.0.1:0", server.where, idle_timeout="1s", connection_rate="2M/s")
+    load(relay.where, up="5M", down="0")
+    relay.stop()
+    server.finish()
+
+
+def test_connect_timeout():
+    full = Listener(backlog=0)
+    stuffing = []
+    for _ in range(4):
+        try:
+            stuffing.append(connect(full.where, timeout=0.3))
+        except OSError:
+            break
+    relay = Relay("tcp:127.0.0.1:0", full.where, connect_timeout="500ms", retries=0)
+    began = time.monotonic()
+    try_connection(relay.where)
+    took = time.monotonic() - began
+    check(0.3 < took < 10 * SLOW, f"given up after {took:.1f} s, want 0.5")
+    relay.stop()
+
+
+def test_max_connections():
+    target = Listener(handler=echo)
+    relay = Relay("tcp:127.0.0.1:0", target.where, max_connections=5)
+    held = [relay.connect() for _ in range(5)]
+    for s in held:
+        check(served(relay, s), "the first five are served")
+    # A sixth is refused or waits, but is not served.
+    sixth = relay.connect()
+    sixth.settimeout(0.5)
+    check(not served(relay, sixth), "no sixth at a time")
+    check(target.accepted <= 5, f"{target.accepted} reached the target")
+    sixth.close()
+    held.pop().close()
+
+    def again():
+        s = relay.connect()
+        ok = served(relay, s)
+        s.close() if not ok else held.append(s)
+        return ok
+
+    eventually(again, "one more when one has ended")
+    for s in held:
+        s.close()
+    relay.stop()
+
+
+def test_accept_rate():
+    target = Listener(handler=saying("a"))
+    relay = Relay("tcp:127.0.0.1:0", target.where, accept_rate="20/s")
+    began = time.monotonic()
+    for _ in range(60):
+        equal(ask(relay.where), "a", "answer: late, not lost")
+    took = time.monotonic() - began
+    check(took > 1.0, f"60 connections at 20 a second took {took:.2f} s")
+    relay.stop()
+
+
+def transfer_rate(relay, size, connections=1):
+    began = time.monotonic()
+    load(relay.where, up=size, down=0, connections=connections)
+    return time.monotonic() - began
+
+
+def test_connection_rate():
+    for engine in ("splice", "copy"):
+        server = Server()
+        relay = Relay("tcp:127.0.0.1:0", server.where, engine=engine, connection_rate="4M/s")
+        took = transfer_rate(relay, "8M")
+        check(1.2 < took < 6 * SLOW, f"{engine}: 8 MiB at 4 MB/s took {took:.2f} s")
+        # Each connection has its own.
+        took = transfer_rate(relay, "4M", connections=4)
+        check(took < 5 * SLOW, f"{engine}: four of 4 MiB at once took {took:.2f} s")
+        relay.stop()
+        server.finish()
+
+
+def test_route_rate():
+    server = Server()
+    relay = Relay("tcp:127.0.0.1:0", server.where, engine="splice", rate="4M/s")
+    took = transfer_rate(relay, "2M", connections=4)
+    check(1.2 < took < 6 * SLOW, f"8 MiB together at 4 MB/s took {took:.2f} s")
+    relay.stop()
+    got = relay.totals()
+    check(got["spliced"] >= 8 << 20, f"it stays in splice: {got}")
+    server.finish()
+
+
+def test_allow_and_deny():
+    target = Listener(handler=saying("a"))
+    relay = Relay("tcp:127.0.0.1:0", target.where, allow="127.0.1.0/24,127.0.2.2", deny="127.0.1.7")
+    for source, want in (("127.0.1.1", "a"), ("127.0.1.255", "a"), ("127.0.2.2", "a"),
+                         ("127.0.1.7", None), ("127.0.2.3", None), ("127.0.0.1", None)):
+        equal(ask(relay.where, source=source), want, f"from {source}")
+    relay.stop()
+
+
+def test_deny_alone():
+    target = Listener(handler=saying("a"))
+    relay = Relay("tcp:127.0.0.1:0", target.where, deny="127.0.5.0/24")
+    equal(ask(relay.where, source="127.0.5.1"), None, "denied")
+    equal(ask(relay.where), "a", "everyone else")
+    relay.stop()
+
+
+def test_limited_reader_is_idle_between():
+    """Waiting for its share of bandwidth costs no processor time."""
+    target = Listener(handler=lambda c: c.sendall(bytes(8 << 20)))
+    relay = Relay("tcp:127.0.0.1:0", target.where, connection_rate="100k/s")
+    s = relay.connect()
+    check(wait_readable(s, 5), "it flows")
+    cpu, began = relay.cpu(), time.monotonic()
+    while time.monotonic() - began < 2:
+        s.recv(65536)
+    load_ = (relay.cpu() - cpu) / (time.monotonic() - began)
+    check(load_ < 0.3, f"100 kB a second cost {100 * load_:.0f}% CPU")
+    s.close()
+    relay.stop(leak=False)
+
+
+main()

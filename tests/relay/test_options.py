@@ -1,0 +1,195 @@
+"""Socket options per route, read back from the kernel on the relay's own descriptors."""
+import ctypes
+import os
+import re
+import socket
+import struct
+import subprocess
+
+from harness import Listener, Relay, Skip, check, echo, equal, main, receive, wait_readable
+
+PIDFD_OPEN, PIDFD_GETFD = 434, 438
+TCP_CONGESTION, TCP_USER_TIMEOUT, TCP_FASTOPEN = 13, 18, 23
+SO_MARK = 36
+IPPROTO_MPTCP = 262
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def borrowed(relay):
+    """Duplicates of the relay's sockets: (all of them) by what they are."""
+    pidfd = libc.syscall(PIDFD_OPEN, relay.pid, 0)
+    if pidfd < 0:
+        raise Skip("pidfd_open is not to be had")
+    got = {"listener": [], "client": [], "target": []}
+    for fd, link in relay.links():
+        if not link.startswith("socket:") or fd <= 2:
+            continue
+        mine = libc.syscall(PIDFD_GETFD, pidfd, fd, 0)
+        if mine < 0:
+            raise Skip("pidfd_getfd is not permitted")
+        s = socket.socket(fileno=mine)
+        if s.family not in (socket.AF_INET, socket.AF_INET6) or s.type != socket.SOCK_STREAM:
+            s.close()
+        elif s.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            got["listener"].append(s)
+        elif s.getsockname()[1] == relay.port:
+            got["client"].append(s)
+        else:
+            got["target"].append(s)
+    os.close(pidfd)
+    return got
+
+
+def with_options(**settings):
+    """A relay with one connection through it, and its sockets."""
+    target = Listener(handler=echo)
+    relay = Relay("tcp:127.0.0.1:0", target.where, **settings)
+    client = relay.connect()
+    client.sendall(b"x")
+    equal(receive(client, 1), b"x", f"{settings}: echo")
+    sockets = borrowed(relay)
+    equal((len(sockets["client"]), len(sockets["target"])), (1, 1), "sockets of a connection")
+    return relay, client, sockets
+
+
+def done(relay, client, sockets):
+    for group in sockets.values():
+        for s in group:
+            s.close()
+    client.close()
+    relay.stop()
+
+
+def both(sockets):
+    return [("client", sockets["client"][0]), ("target", sockets["target"][0])]
+
+
+def test_nodelay():
+    for value, want in (("yes", 1), ("no", 0)):
+        relay, client, sockets = with_options(nodelay=value)
+        for side, s in both(sockets):
+            equal(bool(s.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)), bool(want),
+                  f"nodelay={value}: {side}")
+        done(relay, client, sockets)
+
+
+def test_nodelay_is_the_default():
+    relay, client, sockets = with_options()
+    for side, s in both(sockets):
+        check(s.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY), side)
+    done(relay, client, sockets)
+
+
+def test_keepalive():
+    relay, client, sockets = with_options(keepalive="77s")
+    for side, s in both(sockets):
+        check(s.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), f"{side}: keepalive")
+        equal(s.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 77, f"{side}: seconds")
+    done(relay, client, sockets)
+    relay, client, sockets = with_options(keepalive="no")
+    for side, s in both(sockets):
+        check(not s.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), f"{side}: no keepalive")
+    done(relay, client, sockets)
+
+
+def test_user_timeout():
+    relay, client, sockets = with_options(user_timeout="12s")
+    for side, s in both(sockets):
+        equal(s.getsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT), 12000, f"{side}: ms")
+    done(relay, client, sockets)
+
+
+def test_congestion():
+    # reno is in every kernel and may be chosen by everyone.
+    relay, client, sockets = with_options(congestion="reno")
+    for side, s in both(sockets):
+        name = s.getsockopt(socket.IPPROTO_TCP, TCP_CONGESTION, 16).rstrip(b"\0")
+        equal(name, b"reno", side)
+    done(relay, client, sockets)
+
+
+def test_mark():
+    if os.geteuid():
+        raise Skip("SO_MARK needs CAP_NET_ADMIN")
+    relay, client, sockets = with_options(mark="0x2a")
+    equal(sockets["target"][0].getsockopt(socket.SOL_SOCKET, SO_MARK), 42, "target's mark")
+    done(relay, client, sockets)
+
+
+def test_interface():
+    relay, client, sockets = with_options(interface="lo")
+    name = sockets["target"][0].getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16)
+    equal(name.rstrip(b"\0"), b"lo", "target's interface")
+    done(relay, client, sockets)
+
+
+def test_fast_open():
+    relay, client, sockets = with_options(fast_open="yes")
+    check(sockets["listener"][0].getsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN) > 0,
+          "the listener's queue of fast opens")
+    done(relay, client, sockets)
+
+
+def test_multipath():
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP).close()
+    except OSError as e:
+        raise Skip(f"MPTCP is not in this kernel: {e}") from None
+    target = Listener(handler=echo)
+    relay = Relay("tcp:127.0.0.1:0", target.where, mptcp="yes")
+    # Plain TCP clients and targets still work.
+    client = relay.connect()
+    client.sendall(b"x")
+    equal(receive(client, 1), b"x", "echo")
+    client.close()
+    # And a multipath client gets multipath.
+    m = socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP)
+    m.settimeout(20)
+    m.connect(("127.0.0.1", relay.port))
+    m.sendall(b"y")
+    equal(receive(m, 1), b"y", "echo over MPTCP")
+    fallen_back = True
+    try:
+        # struct mptcp_info: SOL_MPTCP 284, MPTCP_INFO 1; the call fails after a fallback.
+        m.getsockopt(284, 1, 64)
+        fallen_back = False
+    except OSError:
+        pass
+    check(not fallen_back, "the client's connection fell back to TCP")
+    m.close()
+    relay.stop()
+
+
+def test_options_survive_for_every_connection():
+    target = Listener(handler=echo)
+    relay = Relay("tcp:127.0.0.1:0", target.where, keepalive="99s", workers=2)
+    held = []
+    for _ in range(20):
+        held.append(relay.connect())
+        held[-1].sendall(b"x")
+        equal(receive(held[-1], 1), b"x", "echo")
+    sockets = borrowed(relay)
+    equal((len(sockets["client"]), len(sockets["target"])), (20, 20), "sockets")
+    for s in sockets["client"] + sockets["target"]:
+        equal(s.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 99, "seconds")
+        s.close()
+    for s in sockets["listener"]:
+        s.close()
+    for s in held:
+        s.close()
+    relay.stop()
+
+
+def test_backlog():
+    target = Listener(handler=echo)
+    relay = Relay("tcp:127.0.0.1:0", target.where, backlog="37")
+    text = subprocess.run(["ss", "-Hltn", f"sport = :{relay.port}"], capture_output=True, text=True,
+                          check=False).stdout
+    if not text:
+        raise Skip("ss is not installed")
+    equal(re.split(r"\s+", text.strip())[2], "37", "ss's Send-Q of the listener")
+    relay.stop()
+
+
+# A route's algorithm would go before the socket's.
+main(cubic=False)

@@ -1,0 +1,213 @@
+"""Byte-exact transfers, both directions at once, over every pair of endpoints, and resets and
+ends at every moment of a connection's life."""
+import itertools
+import os
+import socket
+import threading
+import time
+
+from harness import (FAULT, LONG, Listener, Relay, Server, Skip, check, connect, ended, equal,
+                     eventually, load, main, path, receive, receive_all, reset, try_connection)
+
+KINDS = ("tcp4", "tcp6", "unix", "abstract")
+SIZES = ("0", "1", "100", "1448", "64k", "8M") + (("64M",) if LONG else ())
+
+
+def endpoint(kind, name):
+    return {"tcp4": "tcp:127.0.0.1:0", "tcp6": "tcp:[::1]:0", "unix": "unix:" + path(name),
+            "abstract": f"unix:@culvert-{os.getpid()}-{name}"}[kind]
+
+
+def have_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as s:
+            s.bind(("::1", 0))
+        return True
+    except OSError:
+        return False
+
+
+def over_every_pair(**settings):
+    kinds = [k for k in KINDS if k != "tcp6" or have_ipv6()]
+    for number, (a, b) in enumerate(itertools.product(kinds, kinds)):
+        server = Server(endpoint(b, f"target{number}"))
+        listen = endpoint(a, f"listen{number}")
+        relay = Relay(listen, server.where, **settings)
+        where = listen if listen.startswith("unix") else relay.where
+        for size in SIZES:
+            load(where, up=size, down=size)
+        load(where, up="1M", down="100", kind="after-eof")
+        load(where, up="100", down="1M", kind="server-first")
+        relay.stop()
+        server.finish()
+
+
+def test_every_pair_of_endpoints_auto():
+    over_every_pair()
+
+
+def test_every_pair_of_endpoints_splice():
+    over_every_pair(engine="splice")
+
+
+def test_every_pair_of_endpoints_copy():
+    over_every_pair(engine="copy")
+
+
+def test_many_workers():
+    server = Server()
+    relay = Relay("tcp:127.0.0.1:0", server.where, workers=3)
+    load(relay.where, connections=300, concurrent=30, up="200k", down="200k")
+    load(relay.where, connections=300, concurrent=30, up="1M", down="1M", kind="random")
+    relay.stop()
+    server.finish()
+
+
+def test_one_direction_alone():
+    server = Server()
+    for engine in ("auto", "splice", "copy"):
+        relay = Relay("tcp:127.0.0.1:0", server.where, engine=engine)
+        load(relay.where, up="8M", down="0")
+        load(relay.where, up="0", down="8M")
+        relay.stop()
+    server.finish()
+
+
+def test_resets_after_every_few_bytes():
+    """Each side resets after n bytes, while both have more to send."""
+    server = Server()
+    for engine in ("auto", "splice", "copy"):
+        relay = Relay("tcp:127.0.0.1:0", server.where, engine=engine)
+        for stop in ("0", "1", "1000", "70k", "300k", "999k"):
+            for kind in ("client-reset", "server-reset"):
+                load(relay.where, connections=10, up="1M", down="1M", stop=stop, kind=kind)
+        # Nothing of them is left over for those that follow.
+        load(relay.where, connections=20, up="300k", down="300k")
+        relay.stop()
+    server.finish()
+
+
+def test_client_leaves_before_the_target_answers():
+    """The client is gone, by an end or by a reset, while the relay still connects."""
+    target = Listener(backlog=1)
+    relay = Relay("tcp:127.0.0.1:0", target.where, connect_timeout="1s")
+    for turn in range(40):
+        s = relay.connect()
+        if turn % 2:
+            s.sendall(b"bytes that nobody will read")
+        if turn % 4 < 2:
+            reset(s)
+        else:
+            s.close()
+    target.close()
+    relay.idle_again(20)
+    relay.stop()
+
+
+def test_refused_target():
+    target = Listener()
+    where = target.where
+    target.close()
+    relay = Relay("tcp:127.0.0.1:0", where)
+    for _ in range(5):
+        began = time.monotonic()
+        try_connection(relay.where)
+        check(time.monotonic() - began < 10, "told soon")
+    relay.stop()
+
+
+def test_system_calls_fail_now_and_then():
+    if not FAULT:
+        raise Skip("no libseccomp: no faults")
+    # No made-up EAGAIN: an edge-triggered loop may trust that one, for the kernel never lies so.
+    for faults in (["pipe2:EMFILE:2:1"], ["splice:EINTR:3:4"], ["splice:EINVAL:6:1"],
+                   ["epoll_wait:EINTR:2:5", "epoll_pwait2:EINTR:2:5", "epoll_pwait:EINTR:2:5"],
+                   ["sendto:EINTR:2:3", "recvfrom:EINTR:3:3"],
+                   ["accept4:ECONNABORTED:2:2", "splice:ENOMEM:9:3"]):
+        for engine in ("splice", "auto"):
+            server = Server()
+            relay = Relay("tcp:127.0.0.1:0", server.where, engine=engine, faults=faults)
+            got = load(relay.where, connections=6, concurrent=2, up="1M", down="1M",
+                       tolerate="ENOMEM" in str(faults))
+            check(not got["failure"].startswith("client plain") or "wrong" not in got["failure"],
+                  f"{faults}: {got['failure']}")
+            relay.stop()
+            server.finish(tolerate="ENOMEM" in str(faults))
+
+
+def test_file_to_client():
+    data = os.urandom(5_000_001)
+    for size in (0, 1, 65536, len(data)):
+        name = path(f"file{size}")
+        with open(name, "wb") as f:
+            f.write(data[:size])
+        for listen in ("tcp:127.0.0.1:0", "unix:" + path(f"file-listen{size}")):
+            relay = Relay(listen, "file:" + name)
+            s = connect(relay.where if listen[0] == "t" else listen)
+            got = receive_all(s)
+            check(got == data[:size], f"{listen}, {size} bytes: got {len(got)}")
+            s.close()
+            relay.stop()
+
+
+def test_client_to_file():
+    data = os.urandom(5_000_001)
+    for engine in ("auto", "splice", "copy"):
+        name = path("append-" + engine)
+        relay = Relay("tcp:127.0.0.1:0", f"file:{name}?append", engine=engine)
+        for part in (data[:1], data[1:1000], data[1000:]):
+            before = os.path.getsize(name) if os.path.exists(name) else 0
+            s = relay.connect()
+            s.sendall(part)
+            s.shutdown(socket.SHUT_WR)
+            receive_all(s)
+            s.close()
+            eventually(lambda b=before, n=len(part): os.path.getsize(name) == b + n,
+                       f"{engine}: {len(part)} bytes in the file")
+        with open(name, "rb") as f:
+            check(f.read() == data, f"{engine}: bytes differ")
+        relay.stop()
+
+
+def test_pipe_as_target():
+    name = path("fifo")
+    os.mkfifo(name)
+    got = []
+    reader = threading.Thread(target=lambda: got.append(open(name, "rb").read()), daemon=True)
+    reader.start()
+    data = os.urandom(300_000)
+    relay = Relay("tcp:127.0.0.1:0", f"file:{name}?append")
+    s = relay.connect()
+    s.sendall(data)
+    s.shutdown(socket.SHUT_WR)
+    receive_all(s)
+    s.close()
+    reader.join(20)
+    check(got and got[0] == data, f"the pipe's reader got {len(got[0]) if got else 'nothing'}")
+    relay.stop()
+
+
+def test_inherited_listener():
+    """Socket activation: the listener is descriptor 3, told by LISTEN_FDS or by number."""
+    server = Server()
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        port = s.getsockname()[1]
+        os.dup2(s.fileno(), 200)
+        os.set_inheritable(200, True)
+        relay = Relay("fd:200", server.where, fds=(200,))
+        os.close(200)
+        load(f"tcp:127.0.0.1:{port}", connections=5, up="100k", down="100k")
+        relay.stop()
+    server.finish()
+
+
+def test_names_are_resolved():
+    server = Server()
+    relay = Relay("tcp:localhost:0", server.where.replace("127.0.0.1", "localhost"))
+    load(f"tcp:127.0.0.1:{relay.port}" if "127.0.0.1" in relay.where else relay.where,
+         connections=5, up="10k", down="10k")
+    relay.stop()
+    server.finish()
+
+
+main()
