@@ -4,11 +4,15 @@
 
 #include "config.h"
 #include "engine/af_xdp/setup.h"
+#include "engine/dpdk/dpdk.h"
 #include "engine/engine.h"
 #include "engine/mem/mem.h"
 
 const struct engine_ops *const engines[] = {
 	&mem_engine,
+#if HAVE_DPDK
+	&dpdk_engine,
+#endif
 #if HAVE_AF_XDP
 	&af_xdp_engine,
 #endif

@@ -1,0 +1,232 @@
+/* "dpdk:ARGS" read, checked against the machine, and plugged into EAL. */
+#include "engine/dpdk/device.h"
+
+#include <errno.h>
+#include <net/if.h>
+#include <rte_dev.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/dpdk/eal.h"
+
+#define PREFIX "dpdk:"
+
+/* "03:00.0" or "0000:03:00.0"; writes it with its domain. */
+static bool pci_address(const char *text, char *ret, size_t size)
+{
+	unsigned int domain = 0, bus, device, function;
+	int end = 0;
+
+	if (sscanf(text, "%x:%x:%x.%u%n", &domain, &bus, &device, &function, &end) != 4 ||
+		text[end]) {
+		domain = 0;
+		end = 0;
+		if (sscanf(text, "%x:%x.%u%n", &bus, &device, &function, &end) != 3 || text[end])
+			return false;
+	}
+	snprintf(ret, size, "%04x:%02x:%02x.%u", domain, bus, device, function);
+	return true;
+}
+
+/* The number behind "KEY=" in ",key=value" arguments; 0: not there, -EINVAL: no number. */
+static int number_of(const char *value, uint32_t *ret)
+{
+	char *end;
+	unsigned long n = strtoul(value, &end, 10);
+
+	if (end == value || *end || n == 0 || n > 1u << 20)
+		return -EINVAL;
+	*ret = (uint32_t)n;
+	return 0;
+}
+
+static int argument_parse(struct dpdk_device *d, const char *word, struct reason *r)
+{
+	size_t at = strlen(d->devargs);
+
+	if (strncmp(word, "mtu=", 4) == 0) {
+		if (number_of(word + 4, &d->mtu) == 0)
+			return 0;
+		return reason_set(r, -EINVAL, "write mtu=9000", "%s: %s is no MTU", d->name, word);
+	}
+	if (strncmp(word, "framesz=", 8) == 0 && number_of(word + 8, &d->frame_size) < 0)
+		return reason_set(
+			r, -EINVAL, "write framesz=2048", "%s: %s is no size", d->name, word);
+	if (strncmp(word, "iface=", 6) == 0)
+		snprintf(d->iface, sizeof(d->iface), "%s", word + 6);
+	snprintf(d->devargs + at, sizeof(d->devargs) - at, ",%s", word);
+	return 0;
+}
+
+static int arguments_parse(struct dpdk_device *d, const char *text, struct reason *r)
+{
+	char words[256], *rest = words, *word;
+	int err = 0;
+
+	if (strlen(text) >= sizeof(words))
+		return reason_set(r, -EINVAL, NULL, "a device name of %zu characters is too long",
+			strlen(text));
+	snprintf(words, sizeof(words), "%s", text);
+	word = strsep(&rest, ",");
+	d->pci = pci_address(word, d->name, sizeof(d->name));
+	if (!d->pci && strlen(word) >= sizeof(d->name))
+		return reason_set(r, -EINVAL, NULL, "the device name %s is too long", word);
+	if (!d->pci)
+		snprintf(d->name, sizeof(d->name), "%.63s", word);
+	snprintf(d->devargs, sizeof(d->devargs), "%s", d->name);
+	while (!err && (word = strsep(&rest, ",")))
+		err = argument_parse(d, word, r);
+	return err;
+}
+
+/* Kernel drivers through which DPDK reaches a PCI device; mlx and mana stay with the kernel's. */
+static bool is_reachable(const char *driver)
+{
+	static const char *const names[] = {
+		"vfio-pci", "uio_pci_generic", "igb_uio", "mlx4_core", "mlx5_core", "mana", NULL};
+
+	for (int i = 0; names[i]; i++) {
+		if (strcmp(names[i], driver) == 0)
+			return true;
+	}
+	return false;
+}
+
+static int pci_check(const struct dpdk_device *d, struct reason *r)
+{
+	char path[160], target[256], remedy[160];
+	const char *driver = "";
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s", d->name);
+	if (access(path, F_OK) < 0)
+		return reason_set(r, -ENODEV, "`lspci -D` lists what there is",
+			"there is no PCI device %s", d->name);
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver", d->name);
+	n = readlink(path, target, sizeof(target) - 1);
+	if (n > 0) {
+		target[n] = '\0';
+		driver = strrchr(target, '/') ? strrchr(target, '/') + 1 : target;
+	}
+	if (!is_reachable(driver)) {
+		snprintf(remedy, sizeof(remedy),
+			"`culvert doctor` says what would be lost; then: dpdk-devbind.py "
+			"--bind=vfio-pci %s",
+			d->name);
+		return reason_set(r, -EBUSY, remedy, "PCI device %s belongs to %s%s, not to DPDK",
+			d->name, *driver ? "the kernel's driver " : "no driver", driver);
+	}
+	if (strcmp(driver, "vfio-pci") == 0 && access("/dev/vfio/vfio", R_OK | W_OK) < 0)
+		return reason_set(r, errno == EACCES ? -EACCES : -ENODEV,
+			"modprobe vfio-pci, and rights to /dev/vfio",
+			"PCI device %s is bound to vfio-pci, but /dev/vfio/vfio: %s", d->name,
+			strerror(errno));
+	return 0;
+}
+
+static bool starts(const char *text, const char *prefix)
+{
+	return strncmp(text, prefix, strlen(prefix)) == 0;
+}
+
+static int vdev_check(struct dpdk_device *d, struct reason *r)
+{
+	bool on_netdev = starts(d->name, "net_af_packet") || starts(d->name, "net_af_xdp");
+
+	if (!starts(d->name, "net_"))
+		return reason_set(r, -EINVAL,
+			"write dpdk:0000:03:00.0 (`lspci -D`), or a virtual device such as "
+			"dpdk:net_af_packet0,iface=eth0",
+			"\"%s\" is neither a PCI address nor a virtual device of DPDK", d->name);
+	if (!on_netdev) {
+		d->iface[0] = '\0'; /* net_tap's is one it makes */
+		return 0;
+	}
+	if (!d->iface[0])
+		return reason_set(r, -EINVAL, "write dpdk:net_af_packet0,iface=eth0",
+			"%s needs iface=, the network device it is for", d->name);
+	if (if_nametoindex(d->iface) == 0)
+		return reason_set(r, -ENODEV, "`ip link` lists the devices of this namespace",
+			"there is no network device %s here", d->iface);
+	if (starts(d->name, "net_af_packet") && !d->frame_size)
+		d->frame_size = 2048; /* its default (rte_eth_af_packet.c, DFLT_FRAME_SIZE) */
+	return 0;
+}
+
+int device_parse(const char *device, struct dpdk_device *ret_device, struct reason *r)
+{
+	struct dpdk_device d = {0};
+	int err = arguments_parse(&d, device + strlen(PREFIX), r);
+
+	if (!err)
+		err = d.pci ? pci_check(&d, r) : vdev_check(&d, r);
+	if (!err)
+		*ret_device = d;
+	return err;
+}
+
+/* Names of PCI devices are the same in EAL and in ours; -ENODEV: not plugged in. */
+static int find(const char *name, uint16_t *ret_port_id)
+{
+	struct rte_eth_dev_info info;
+
+	for (uint16_t id = 0; id < RTE_MAX_ETHPORTS; id++) {
+		if (!rte_eth_dev_is_valid_port(id) || rte_eth_dev_info_get(id, &info) != 0)
+			continue;
+		if (info.device && strcmp(rte_dev_name(info.device), name) == 0) {
+			*ret_port_id = id;
+			return 0;
+		}
+	}
+	return -ENODEV;
+}
+
+static const char *remedy_of(const struct dpdk_device *d, const char *said)
+{
+	if (d->pci)
+		return "`culvert doctor` says how it can be bound (IOMMU, vfio, huge pages)";
+	if (strstr(said, "bind") || strstr(said, "connect") || strstr(said, "sock"))
+		return "is the other end running, and is its socket's path right?";
+	return "are the driver's name and arguments right? `--log debug` shows what it says";
+}
+
+int device_plug(const struct dpdk_device *d, uint16_t *ret_port_id, struct reason *r)
+{
+	const char *said;
+	int err;
+
+	if (find(d->name, ret_port_id) == 0)
+		return reason_set(r, -EBUSY,
+			"give each port a name of its own: net_null0, net_null1",
+			"DPDK device %s is in use by another port", d->name);
+	eal_listen();
+	err = rte_dev_probe(d->devargs);
+	said = eal_listen_end();
+	if (err == 0)
+		err = find(d->name, ret_port_id);
+	if (err == 0)
+		return 0;
+	if (err == -EPERM || err == -EACCES)
+		return reason_set(r, err, "run it as root, or with CAP_NET_RAW and CAP_NET_ADMIN",
+			"DPDK may not use %s: %s", d->name, *said ? said : strerror(-err));
+	return reason_set(r, err == -ENOMEM ? err : -ENODEV, remedy_of(d, said),
+		"DPDK can't have %s: %s", d->name,
+		*said ? said : "it has no driver for it, or none that takes these arguments");
+}
+
+void device_unplug(uint16_t port_id)
+{
+	struct rte_eth_dev_info info;
+	bool known = rte_eth_dev_info_get(port_id, &info) == 0;
+
+	eal_listen(); /* drivers complain of the peer that is gone, too */
+	rte_eth_dev_stop(port_id);
+	rte_eth_dev_close(port_id);
+	if (known && info.device)
+		rte_dev_remove(info.device);
+	eal_listen_end();
+}

@@ -1,0 +1,27 @@
+/*
+ * DPDK devices by name: what "dpdk:ARGS" means, what is in the way, plugged in and out.
+ * Inside engine/dpdk/ only.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/reason.h"
+
+struct dpdk_device {
+	char devargs[256]; /* what EAL gets: without our own mtu= */
+	char name[64];	   /* "0000:03:00.0", "net_null0" */
+	bool pci;
+	char iface[16];	     /* of a driver on top of a network device: its name; else "" */
+	uint32_t mtu;	     /* asked for by mtu=N; 0: as the driver has it */
+	uint32_t frame_size; /* net_af_packet's framesz, bytes; else 0 */
+};
+
+/* Reads "dpdk:ARGS" and looks whether that device can be there, changing nothing. 0, -EINVAL,
+ * -ENODEV, -EBUSY with the reason. */
+int device_parse(const char *device, struct dpdk_device *ret_device, struct reason *r);
+/* Plugs it into EAL, which runs; 0 and DPDK's port id, or -errno with the reason. */
+int device_plug(const struct dpdk_device *d, uint16_t *ret_port_id, struct reason *r);
+/* Stops the port, closes it, gives the device back. */
+void device_unplug(uint16_t port_id);

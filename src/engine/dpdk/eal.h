@@ -1,0 +1,20 @@
+/*
+ * DPDK's environment in our process: started with the first port, once, without touching what is
+ * not its own (affinity, signal handlers, other programs' huge page files), its log in ours.
+ * Inside engine/dpdk/ only.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/reason.h"
+
+/* Starts it unless it runs. n_pools: workers whose mbufs must fit. 0, or -errno with the reason. */
+int eal_start(uint32_t n_pools, struct reason *r);
+bool eal_has_huge_pages(void);
+
+/* From here to eal_listen_end DPDK's complaints are kept instead of logged as warnings. */
+void eal_listen(void);
+/* The first complaint since eal_listen, or "" (static). */
+const char *eal_listen_end(void);

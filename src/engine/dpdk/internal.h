@@ -1,0 +1,44 @@
+/* What the files of engine/dpdk/ share of a port. */
+#pragma once
+
+#include <rte_ethdev.h>
+
+#include "engine/dpdk/device.h"
+#include "engine/engine.h"
+
+struct rte_mempool;
+
+struct dpdk_queue {
+	struct queue base; /* first */
+	uint16_t port_id;
+	struct rte_mempool *mbufs;
+	uint32_t n_mbufs; /* reserved there */
+	/* Waiting: a descriptor, and whether the device must be told to make it readable. */
+	int wait_fd; /* -1: poll only */
+	bool is_eventfd;
+	uint32_t n_empty; /* receive calls in a row without a frame */
+	/* Frames the driver handed over in pieces that no mbuf of ours can hold; the worker counts.
+	 */
+	struct counter rx_scattered;
+};
+
+struct dpdk_port {
+	struct port base; /* first */
+	struct dpdk_device device;
+	uint16_t port_id;
+	struct rte_eth_dev_info info;
+	uint32_t ifindex;
+	int promiscuous_fd; /* a packet socket that holds the network device so; -1: none */
+	struct dpdk_queue *queues;
+	struct queue **queue_list;
+	struct rte_eth_xstat_name *xstat_names; /* [n_xstats] */
+	struct rte_eth_xstat *xstats;		/* likewise, room to read them */
+	uint32_t n_xstats;
+};
+
+extern const struct queue_ops dpdk_queue_ops;
+
+/* counters.c */
+int dpdk_counters_make(struct dpdk_port *p);
+uint32_t dpdk_counters(
+	const struct port *base, uint32_t queue, struct engine_counter *ret, uint32_t n);

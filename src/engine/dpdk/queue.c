@@ -1,0 +1,219 @@
+/* The hot path of one queue: mbufs in and out by the burst. */
+#include <errno.h>
+#include <pthread.h>
+#include <rte_ethdev.h>
+#include <rte_ether.h>
+#include <rte_lcore.h>
+#include <rte_mbuf.h>
+#include <unistd.h>
+
+#include "engine/dpdk/internal.h"
+
+/* Tries to put what is left of a batch on a full ring before it is dropped. */
+#define TX_TRIES 4
+/* Empty receive calls after which the device is asked for an interrupt: half of those after which
+ * the worker sleeps (worker.c, IDLE_TURNS), so that what comes meanwhile is polled. */
+#define ARM_AFTER 32
+
+#define KEPT_FLAGS (RTE_MBUF_F_EXTERNAL | RTE_MBUF_F_INDIRECT)
+
+static struct dpdk_queue *of(struct queue *q)
+{
+	return (struct dpdk_queue *)q;
+}
+
+static pthread_key_t exit_key;
+static pthread_once_t exit_once = PTHREAD_ONCE_INIT;
+
+static void thread_leave(void *registered)
+{
+	rte_thread_unregister();
+}
+
+static void exit_key_make(void)
+{
+	pthread_key_create(&exit_key, thread_leave);
+}
+
+/* A thread known to DPDK has a cache of mbufs of its own; without one all still works. Once a
+ * thread: no cost later. */
+static void thread_enter(void)
+{
+	pthread_once(&exit_once, exit_key_make);
+	if (rte_lcore_id() == LCORE_ID_ANY && rte_thread_register() == 0)
+		pthread_setspecific(exit_key, &exit_key);
+}
+
+static inline void thread_known(void)
+{
+	static __thread bool known;
+
+	if (__builtin_expect(known, 1))
+		return;
+	known = true;
+	thread_enter();
+}
+
+/* The worker is about to sleep: from now on a frame makes wait_fd readable. */
+static void arm(struct dpdk_queue *q)
+{
+	uint64_t count;
+	ssize_t n;
+
+	if (!q->is_eventfd)
+		return;
+	n = read(q->wait_fd, &count, sizeof(count)); /* not blocking */
+	(void)n;
+	rte_eth_dev_rx_intr_enable(q->port_id, (uint16_t)q->base.idx);
+}
+
+/* Makes one contiguous piece with its tag inside of what some drivers hand over otherwise. */
+static bool straighten(struct rte_mbuf **m)
+{
+	if ((*m)->nb_segs > 1 && rte_pktmbuf_linearize(*m) < 0)
+		return false;
+	if ((*m)->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED)
+		return rte_vlan_insert(m) == 0;
+	return true;
+}
+
+static inline bool is_odd(const struct rte_mbuf *m)
+{
+	return m->nb_segs != 1 || (m->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED);
+}
+
+static uint16_t straighten_all(struct dpdk_queue *q, struct rte_mbuf **mbufs, uint16_t n)
+{
+	uint16_t kept = 0;
+
+	for (uint16_t i = 0; i < n; i++) {
+		if (is_odd(mbufs[i]) && !straighten(&mbufs[i])) {
+			rte_pktmbuf_free(mbufs[i]);
+			counter_add(&q->rx_scattered, 1);
+			continue;
+		}
+		mbufs[kept++] = mbufs[i];
+	}
+	return kept;
+}
+
+/* RTE_MBUF_F_RX_L4_CKSUM_NONE: the data is good, the checksum field is not yet. */
+static inline uint32_t flags_of(const struct rte_mbuf *m)
+{
+	bool partial = (m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) == RTE_MBUF_F_RX_L4_CKSUM_NONE;
+
+	return partial ? FRAME_CHECKSUM_PARTIAL : 0;
+}
+
+static void rx(struct queue *base, struct batch *b)
+{
+	struct dpdk_queue *q = of(base);
+	struct rte_mbuf *mbufs[BATCH_SIZE];
+	uint64_t bytes = 0;
+	bool odd = false;
+	uint16_t n;
+
+	thread_known();
+	n = rte_eth_rx_burst(q->port_id, (uint16_t)base->idx, mbufs, BATCH_SIZE);
+	b->n = n;
+	if (n == 0) {
+		if (++q->n_empty == ARM_AFTER)
+			arm(q);
+		return;
+	}
+	q->n_empty = 0;
+	for (uint16_t i = 0; i < n; i++)
+		odd |= is_odd(mbufs[i]);
+	if (__builtin_expect(odd, 0))
+		n = straighten_all(q, mbufs, n);
+	for (uint16_t i = 0; i < n; i++) {
+		struct rte_mbuf *m = mbufs[i];
+
+		b->frames[i] = (struct frame){
+			.data = rte_pktmbuf_mtod(m, uint8_t *),
+			.buf = m,
+			.len = m->pkt_len,
+			.flags = flags_of(m),
+		};
+		bytes += m->pkt_len;
+	}
+	b->n = n;
+	counter_add(&base->stats.rx_frames, n);
+	counter_add(&base->stats.rx_bytes, bytes);
+}
+
+/* What the functions made of the frame, told to its mbuf. */
+static inline struct rte_mbuf *mbuf_of(const struct frame *f)
+{
+	struct rte_mbuf *m = f->buf;
+
+	m->data_off = (uint16_t)(f->data - (uint8_t *)m->buf_addr);
+	m->data_len = (uint16_t)f->len;
+	m->pkt_len = f->len;
+	m->ol_flags &=
+		KEPT_FLAGS; /* what the receiving driver said is nothing to the sending one */
+	return m;
+}
+
+static uint32_t tx(struct queue *base, const struct batch *b)
+{
+	struct dpdk_queue *q = of(base);
+	struct rte_mbuf *mbufs[BATCH_SIZE];
+	uint16_t n = (uint16_t)b->n, sent = 0;
+	uint64_t bytes = 0;
+
+	for (uint16_t i = 0; i < n; i++)
+		mbufs[i] = mbuf_of(&b->frames[i]);
+	for (int i = 0; sent < n && i < TX_TRIES; i++)
+		sent = (uint16_t)(sent + rte_eth_tx_burst(q->port_id, (uint16_t)base->idx,
+						 mbufs + sent, (uint16_t)(n - sent)));
+	for (uint16_t i = 0; i < sent; i++)
+		bytes += b->frames[i].len;
+	counter_add(&base->stats.tx_frames, sent);
+	counter_add(&base->stats.tx_bytes, bytes);
+	if (__builtin_expect(sent < n, 0))
+		rte_pktmbuf_free_bulk(mbufs + sent, (unsigned int)(n - sent));
+	return (uint32_t)(n - sent);
+}
+
+/* Drivers take finished mbufs back when they send the next ones; rings are part of the pools'
+ * size, so none are missing meanwhile. */
+static void reap(struct queue *base)
+{
+}
+
+static uint32_t take(struct queue *base, struct frame *frames, uint32_t n)
+{
+	struct rte_mbuf *mbufs[BATCH_SIZE];
+
+	n = n < BATCH_SIZE ? n : BATCH_SIZE;
+	if (rte_pktmbuf_alloc_bulk(of(base)->mbufs, mbufs, n) != 0)
+		return 0;
+	for (uint32_t i = 0; i < n; i++)
+		frames[i] = (struct frame){
+			.data = rte_pktmbuf_mtod(mbufs[i], uint8_t *), .buf = mbufs[i]};
+	return n;
+}
+
+static void put(struct queue *base, const struct batch *b)
+{
+	struct rte_mbuf *mbufs[BATCH_SIZE];
+
+	for (uint32_t i = 0; i < b->n; i++)
+		mbufs[i] = b->frames[i].buf;
+	rte_pktmbuf_free_bulk(mbufs, b->n);
+}
+
+static int wait_fd(const struct queue *base)
+{
+	return ((const struct dpdk_queue *)base)->wait_fd;
+}
+
+const struct queue_ops dpdk_queue_ops = {
+	.rx = rx,
+	.tx = tx,
+	.reap = reap,
+	.take = take,
+	.put = put,
+	.wait_fd = wait_fd,
+};

@@ -1,0 +1,367 @@
+/* The life of a DPDK port: plugged in, configured, its queues dealt to the workers; and back. */
+#include <errno.h>
+#include <linux/if_packet.h>
+#include <net/if.h>
+#include <rte_ethdev.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "engine/dpdk/dpdk.h"
+#include "engine/dpdk/eal.h"
+#include "engine/dpdk/internal.h"
+#include "engine/dpdk/mbufs.h"
+
+#define RING_DEFAULT 2048 /* descriptors */
+/* net_tap's receive descriptors are pieces of one frame, each read with all of them. */
+#define TAP_RX_RING 16
+/* Two VLAN tags. */
+#define TAGS_SIZE 8
+/* What precedes the frame in a slot of a packet socket's ring: TPACKET2_HDRLEN and the room for a
+ * link-layer header, aligned (net/packet/af_packet.c, tpacket_rcv). */
+#define PACKET_RING_OVERHEAD 66
+
+static const char memory_of_all[] = "mbufs"; /* every DPDK port sends every DPDK port's frames */
+
+static bool claims(const char *device)
+{
+	return strncmp(device, "dpdk:", 5) == 0;
+}
+
+static int check(const struct port_settings *s, struct dpdk_device *ret_device, struct reason *r)
+{
+	if (s->mode != PORT_MODE_AUTO && s->mode != PORT_MODE_DPDK)
+		return reason_set(r, -EINVAL, "leave out mode", "a DPDK port has no mode %s",
+			port_mode_name(s->mode));
+	return device_parse(s->device, ret_device, r);
+}
+
+static int probe(const struct port_settings *s, enum port_mode *ret_mode, struct reason *ret_reason)
+{
+	struct dpdk_device d;
+	int err = check(s, &d, ret_reason);
+
+	if (!err)
+		*ret_mode = PORT_MODE_DPDK;
+	return err;
+}
+
+/* The MTU of the network device beneath; 0: none, or not to be read. */
+static uint32_t netdev_mtu(const char *iface)
+{
+	struct ifreq request = {0};
+	uint32_t mtu = 0;
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", iface);
+	if (fd >= 0 && ioctl(fd, SIOCGIFMTU, &request) == 0)
+		mtu = (uint32_t)request.ifr_mtu;
+	if (fd >= 0)
+		close(fd);
+	return mtu;
+}
+
+/* The port's MTU: the network device's, the one asked for, or the driver's. */
+static int choose_mtu(struct dpdk_port *p, uint32_t *ret_mtu, struct reason *r)
+{
+	const struct dpdk_device *d = &p->device;
+	uint16_t mtu = 0;
+
+	rte_eth_dev_get_mtu(p->port_id, &mtu);
+	*ret_mtu = mtu ? mtu : RTE_ETHER_MTU;
+	if (d->iface[0]) {
+		if (d->mtu)
+			return reason_set(r, -EINVAL, "set it with `ip link set mtu`",
+				"%s: its MTU is that of %s", d->name, d->iface);
+		*ret_mtu = netdev_mtu(d->iface);
+		if (*ret_mtu == 0)
+			return reason_set(r, -ENODEV, NULL, "%s is gone", d->iface);
+	} else if (d->mtu) {
+		if (d->mtu > p->info.max_mtu || d->mtu < p->info.min_mtu)
+			return reason_set(r, -EINVAL, NULL,
+				"%s: its driver allows an MTU from %u to %u, not %u", d->name,
+				p->info.min_mtu, p->info.max_mtu, d->mtu);
+		*ret_mtu = d->mtu;
+	}
+	if (d->frame_size) {
+		p->base.mtu_max =
+			d->frame_size > PACKET_RING_OVERHEAD + RTE_ETHER_HDR_LEN + TAGS_SIZE
+				? d->frame_size - PACKET_RING_OVERHEAD - RTE_ETHER_HDR_LEN -
+					  TAGS_SIZE
+				: 0;
+		if (*ret_mtu > p->base.mtu_max)
+			return reason_set(r, -EINVAL,
+				"add framesz=16384,blocksz=16384,framecnt=256 to its arguments",
+				"%s: frames of %s (MTU %u) do not fit its ring's slots of %u bytes",
+				d->name, d->iface, *ret_mtu, d->frame_size);
+	}
+	return 0;
+}
+
+static int configure(struct dpdk_port *p, uint32_t mtu, bool interrupts)
+{
+	struct rte_eth_conf conf = {
+		.rxmode.mtu = p->device.mtu ? mtu : 0,
+		.intr_conf.rxq = interrupts,
+	};
+	uint16_t n = (uint16_t)p->base.n_queues;
+	uint64_t hashes = p->info.flow_type_rss_offloads &
+			  (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_SCTP);
+
+	if (n > 1 && hashes) {
+		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+		conf.rx_adv_conf.rss_conf.rss_hf = hashes;
+	}
+	return rte_eth_dev_configure(p->port_id, n, n, &conf);
+}
+
+static uint16_t ring_of(uint32_t asked)
+{
+	uint32_t n = asked ? asked : RING_DEFAULT;
+
+	return n > UINT16_MAX ? UINT16_MAX : (uint16_t)n;
+}
+
+static int setup_queue(struct dpdk_port *p, struct dpdk_queue *q, const struct port_settings *s,
+	uint32_t room, struct reason *r)
+{
+	uint16_t n_rx = ring_of(s->rx_ring), n_tx = ring_of(s->tx_ring);
+	int socket = rte_eth_dev_socket_id(p->port_id), err;
+
+	if (strcmp(p->info.driver_name, "net_tap") == 0)
+		n_rx = TAP_RX_RING;
+	rte_eth_dev_adjust_nb_rx_tx_desc(p->port_id, &n_rx, &n_tx);
+	if (!q->mbufs) {
+		uint32_t n = n_rx + n_tx + 2u * BATCH_SIZE;
+
+		err = mbufs_reserve(q->base.worker, socket, room, n, &q->mbufs, r);
+		if (err)
+			return err;
+		q->n_mbufs = n;
+	}
+	err = rte_eth_rx_queue_setup(p->port_id, (uint16_t)q->base.idx, n_rx, (unsigned int)socket,
+		&p->info.default_rxconf, q->mbufs);
+	if (!err)
+		err = rte_eth_tx_queue_setup(p->port_id, (uint16_t)q->base.idx, n_tx,
+			(unsigned int)socket, &p->info.default_txconf);
+	return err;
+}
+
+/* One try, with receive interrupts or without. */
+static int bring_up(struct dpdk_port *p, const struct port_settings *s, uint32_t mtu, uint32_t room,
+	bool interrupts, struct reason *r)
+{
+	const char *said;
+	int err;
+
+	eal_listen();
+	reason_set(r, 0, NULL, "%s", "");
+	err = configure(p, mtu, interrupts);
+	for (uint32_t i = 0; !err && i < p->base.n_queues; i++)
+		err = setup_queue(p, &p->queues[i], s, room, r);
+	if (!err)
+		err = rte_eth_dev_start(p->port_id);
+	said = eal_listen_end();
+	if (err && !r->what[0])
+		reason_set(r, err, "`--log debug` shows all that its driver says",
+			"%s does not start: %s", p->device.name, *said ? said : strerror(-err));
+	return err;
+}
+
+static bool is_eventfd(int fd)
+{
+	char path[64], target[64];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	n = readlink(path, target, sizeof(target) - 1);
+	if (n < 0)
+		return false;
+	target[n] = '\0';
+	return strstr(target, "[eventfd]") != NULL;
+}
+
+static void find_wait_fds(struct dpdk_port *p)
+{
+	eal_listen(); /* most drivers have none, and say so */
+	for (uint32_t i = 0; i < p->base.n_queues; i++) {
+		struct dpdk_queue *q = &p->queues[i];
+		int fd = rte_eth_dev_rx_intr_ctl_q_get_fd(p->port_id, (uint16_t)i);
+
+		if (fd < 0)
+			continue;
+		q->is_eventfd = is_eventfd(fd);
+		if (!q->is_eventfd || rte_eth_dev_rx_intr_enable(p->port_id, (uint16_t)i) == 0)
+			q->wait_fd = fd;
+	}
+	eal_listen_end();
+}
+
+/* A network device is held so by a socket, which also a crash lets go of. */
+static void promiscuous(struct dpdk_port *p)
+{
+	struct packet_mreq membership = {.mr_type = PACKET_MR_PROMISC};
+
+	if (!p->device.iface[0]) {
+		eal_listen(); /* virtual devices have no such mode */
+		rte_eth_promiscuous_enable(p->port_id);
+		eal_listen_end();
+		return;
+	}
+	membership.mr_ifindex = (int)p->ifindex;
+	p->promiscuous_fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+	if (p->promiscuous_fd >= 0)
+		setsockopt(p->promiscuous_fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &membership,
+			sizeof(membership));
+}
+
+static int make_queues(struct dpdk_port *p, const struct port_settings *s, const struct memory *m,
+	struct reason *r)
+{
+	uint32_t n = s->queues ? s->queues : p->info.max_rx_queues;
+
+	if (!s->queues && n > m->n_pools)
+		n = m->n_pools; /* a virtual device has up to 1024 of them, and no use for more */
+	if (n > p->info.max_rx_queues || n > p->info.max_tx_queues)
+		return reason_set(r, -EINVAL,
+			"fewer `workers:` or `queues:`, or more in its arguments: qpairs=N "
+			"(net_af_packet), queues=N (net_vhost, net_virtio_user)",
+			"%s has %u queue%s, not %u", p->device.name,
+			RTE_MIN(p->info.max_rx_queues, p->info.max_tx_queues),
+			RTE_MIN(p->info.max_rx_queues, p->info.max_tx_queues) == 1 ? "" : "s", n);
+	p->queues = calloc(n, sizeof(p->queues[0]));
+	p->queue_list = calloc(n, sizeof(p->queue_list[0]));
+	if (!p->queues || !p->queue_list)
+		return reason_set(r, -ENOMEM, NULL, "%s: out of memory", p->device.name);
+	for (uint32_t i = 0; i < n; i++) {
+		struct dpdk_queue *q = &p->queues[i];
+
+		*q = (struct dpdk_queue){
+			.base =
+				{
+					.ops = &dpdk_queue_ops,
+					.port = &p->base,
+					.memory = memory_of_all,
+					.idx = i,
+					.worker = i % m->n_pools,
+					.complete_checksums = s->complete_checksums,
+				},
+			.port_id = p->port_id,
+			.wait_fd = -1,
+		};
+		p->queue_list[i] = &q->base;
+	}
+	p->base.queues = p->queue_list;
+	p->base.n_queues = n;
+	return 0;
+}
+
+static int set_up(struct dpdk_port *p, const struct port_settings *s, const struct memory *m,
+	struct reason *r)
+{
+	uint32_t mtu, room, frame_len_max;
+	bool interrupts = !s->busy;
+	int err;
+
+	err = rte_eth_dev_info_get(p->port_id, &p->info);
+	if (err)
+		return reason_set(r, err, NULL, "%s says nothing of itself", p->device.name);
+	p->ifindex = p->info.if_index;
+	if ((err = make_queues(p, s, m, r)) || (err = choose_mtu(p, &mtu, r)))
+		return err;
+	frame_len_max = mtu + RTE_ETHER_HDR_LEN + TAGS_SIZE;
+	room = p->device.frame_size > frame_len_max ? p->device.frame_size : frame_len_max;
+	for (uint32_t i = 0; i < p->base.n_queues; i++)
+		p->queues[i].base.frame_len_max = frame_len_max;
+	err = bring_up(p, s, mtu, room, interrupts, r);
+	if (err && interrupts)
+		err = bring_up(p, s, mtu, room, false, r);
+	if (err)
+		return err;
+	if (interrupts)
+		find_wait_fds(p);
+	promiscuous(p);
+	err = dpdk_counters_make(p);
+	return err ? reason_set(r, err, NULL, "%s: out of memory", p->device.name) : 0;
+}
+
+/* The port is unplugged first, then its mbufs are given back. */
+static void port_free(struct dpdk_port *p, bool plugged)
+{
+	uint64_t lost = 0;
+
+	if (plugged)
+		device_unplug(p->port_id);
+	for (uint32_t i = 0; p->queues && i < p->base.n_queues; i++) {
+		if (p->queues[i].mbufs)
+			lost += mbufs_release(p->queues[i].mbufs, p->queues[i].n_mbufs);
+	}
+	if (lost)
+		log_error("port %s: %llu mbufs did not come back", p->base.name,
+			(unsigned long long)lost);
+	if (p->promiscuous_fd >= 0)
+		close(p->promiscuous_fd);
+	free(p->xstat_names);
+	free(p->xstats);
+	free(p->queues);
+	free(p->queue_list);
+	free(p);
+}
+
+static void close_port(struct port *base)
+{
+	if (base)
+		port_free((struct dpdk_port *)base, true);
+}
+
+static int open_port(const struct port_settings *s, const struct memory *m, struct port **ret_port,
+	struct reason *ret_reason)
+{
+	struct dpdk_port *p = calloc(1, sizeof(*p));
+	struct reason why = {0};
+	bool plugged = false;
+	int err;
+
+	if (!p)
+		return reason_set(ret_reason, -ENOMEM, NULL, "%s: out of memory", s->device);
+	p->promiscuous_fd = -1;
+	p->base.engine = &dpdk_engine;
+	p->base.mode = PORT_MODE_DPDK;
+	snprintf(p->base.name, sizeof(p->base.name), "%s", s->name);
+	snprintf(p->base.device, sizeof(p->base.device), "%s", s->device);
+	err = check(s, &p->device, &why);
+	if (!err)
+		err = eal_start(m->n_pools, &why);
+	if (!err)
+		err = device_plug(&p->device, &p->port_id, &why);
+	plugged = !err;
+	if (!err)
+		err = set_up(p, s, m, &why);
+	if (!err) {
+		*ret_port = &p->base;
+		return 0;
+	}
+	port_free(p, plugged);
+	if (ret_reason)
+		*ret_reason = why;
+	return err;
+}
+
+static uint32_t ifindex(const struct port *base)
+{
+	return ((const struct dpdk_port *)base)->ifindex;
+}
+
+const struct engine_ops dpdk_engine = {
+	.name = "dpdk",
+	.claims = claims,
+	.probe = probe,
+	.open = open_port,
+	.close = close_port,
+	.counters = dpdk_counters,
+	.ifindex = ifindex,
+};
