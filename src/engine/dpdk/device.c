@@ -185,13 +185,27 @@ static int find(const char *name, uint16_t *ret_port_id)
 	return -ENODEV;
 }
 
+/* EAL's own last words say nothing; what the driver said before is better. */
+static const char *cause_of(const char *said)
+{
+	if (!*said || strstr(said, "Driver cannot attach the device"))
+		return "its driver refuses these arguments";
+	return strncmp(said, "EAL: ", 5) == 0 ? said + 5 : said;
+}
+
 static const char *remedy_of(const struct dpdk_device *d, const char *said)
 {
 	if (d->pci)
 		return "`culvert doctor` says how it can be bound (IOMMU, vfio, huge pages)";
-	if (strstr(said, "bind") || strstr(said, "connect") || strstr(said, "sock"))
+	if (strstr(said, "bind") || strstr(said, "onnect") || strstr(said, "sock"))
 		return "is the other end running, and is its socket's path right?";
 	return "are the driver's name and arguments right? `--log debug` shows what it says";
+}
+
+/* Drivers return -1 for anything; errno is only in their words. */
+static bool is_not_permitted(int err, const char *said)
+{
+	return err == -EACCES || strstr(said, "not permitted") || strstr(said, "ermission denied");
 }
 
 int device_plug(const struct dpdk_device *d, uint16_t *ret_port_id, struct reason *r)
@@ -210,12 +224,12 @@ int device_plug(const struct dpdk_device *d, uint16_t *ret_port_id, struct reaso
 		err = find(d->name, ret_port_id);
 	if (err == 0)
 		return 0;
-	if (err == -EPERM || err == -EACCES)
-		return reason_set(r, err, "run it as root, or with CAP_NET_RAW and CAP_NET_ADMIN",
-			"DPDK may not use %s: %s", d->name, *said ? said : strerror(-err));
+	if (is_not_permitted(err, said))
+		return reason_set(r, -EPERM,
+			"run it as root, or with CAP_NET_RAW and CAP_NET_ADMIN",
+			"DPDK may not have %s: %s", d->name, cause_of(said));
 	return reason_set(r, err == -ENOMEM ? err : -ENODEV, remedy_of(d, said),
-		"DPDK can't have %s: %s", d->name,
-		*said ? said : "it has no driver for it, or none that takes these arguments");
+		"DPDK can't have %s: %s", d->name, cause_of(said));
 }
 
 void device_unplug(uint16_t port_id)

@@ -1,0 +1,404 @@
+/* The DPDK engine over devices that need nothing: net_null, net_ring, net_pcap. */
+#include "unit.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/dpdk/dpdk.h"
+#include "engine/mem/mem.h"
+#include "frame/pool.h"
+#include "worker/worker.h"
+
+#define SLOTS	  1024
+#define SLOT_SIZE 4096
+#define HEADROOM  256
+#define SKIPPED	  77
+
+static struct pool pools[2];
+static struct memory memory = {.slot_size = SLOT_SIZE, .fd = -1, .n_pools = 1, .pools = pools};
+
+static void memory_make(void)
+{
+	memory.size = 2 * SLOTS * SLOT_SIZE;
+	memory.base = aligned_alloc(SLOT_SIZE, memory.size);
+	assert_non_null(memory.base);
+	for (uint32_t i = 0; i < 2; i++)
+		assert_int_equal(pool_init(&pools[i], memory.base, i * SLOTS * SLOT_SIZE, SLOTS,
+					 SLOT_SIZE, HEADROOM),
+			0);
+}
+
+static int try_open(const char *device, struct port **ret, struct reason *why)
+{
+	const struct port_settings s = {
+		.name = "p", .device = device, .rx_ring = 256, .tx_ring = 256};
+
+	*why = (struct reason){0};
+	return engine_find(device, why)->open(&s, &memory, ret, why);
+}
+
+static struct port *open_port(const char *device)
+{
+	struct port *p = NULL;
+	struct reason why;
+
+	if (try_open(device, &p, &why) < 0)
+		fail_msg("%s: %s; %s", device, why.what, why.remedy);
+	return p;
+}
+
+static void close_port(struct port *p)
+{
+	p->engine->close(p);
+}
+
+static uint64_t counter(const struct port *p, const char *name)
+{
+	struct engine_counter all[128];
+	uint32_t n = p->engine->counters(p, 0, all, 128);
+
+	for (uint32_t i = 0; i < n; i++) {
+		if (strcmp(all[i].name, name) == 0)
+			return all[i].value;
+	}
+	return 0;
+}
+
+/* Two ports joined; only those of `rx` are polled. */
+static struct snapshot join(struct port *a, struct port *b, struct queue **rx, uint32_t n_rx)
+{
+	struct snapshot snap = {.n_rx = n_rx, .rx = rx};
+
+	a->index = 0;
+	b->index = 1;
+	rx[0] = a->queues[0];
+	if (n_rx > 1)
+		rx[1] = b->queues[0];
+	snap.tx[0] = a->queues[0];
+	snap.tx[1] = b->queues[0];
+	patch_init(&snap.patch);
+	patch_join(&snap.patch, 0, 1);
+	return snap;
+}
+
+static void write_frame(struct frame *f, uint32_t number, uint32_t len)
+{
+	f->len = len;
+	for (uint32_t i = 0; i < len; i++)
+		f->data[i] = (uint8_t)(number + i);
+}
+
+static void check_frame(const struct frame *f, uint32_t number, uint32_t len)
+{
+	assert_int_equal(f->len, len);
+	for (uint32_t i = 0; i < len; i++)
+		assert_int_equal(f->data[i], (uint8_t)(number + i));
+}
+
+/* On a net_ring what is sent is received again. */
+static void send_frames(struct queue *q, uint32_t n, uint32_t len)
+{
+	struct batch b;
+
+	b.n = q->ops->take(q, b.frames, n);
+	assert_int_equal(b.n, n);
+	for (uint32_t i = 0; i < n; i++)
+		write_frame(&b.frames[i], i, len);
+	assert_int_equal(q->ops->tx(q, &b), 0);
+}
+
+static void expect_frames(struct queue *q, uint32_t n, uint32_t len)
+{
+	struct batch b;
+
+	q->ops->rx(q, &b);
+	assert_int_equal(b.n, n);
+	for (uint32_t i = 0; i < n; i++)
+		check_frame(&b.frames[i], i, len);
+	q->ops->put(q, &b);
+}
+
+static void test_frames_cross_without_a_copy(void **state)
+{
+	struct port *a = open_port("dpdk:net_ring0"), *b = open_port("dpdk:net_ring1");
+	struct queue *rx[2];
+	struct snapshot snap = join(a, b, rx, 1);
+	static const uint32_t lens[] = {14, 60, 64, 1514, 1518};
+
+	assert_ptr_equal(a->queues[0]->memory, b->queues[0]->memory);
+	assert_int_equal(a->mode, PORT_MODE_DPDK);
+	for (uint32_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
+		send_frames(a->queues[0], BATCH_SIZE, lens[i]);
+		assert_int_equal(worker_turn(&snap), BATCH_SIZE);
+		expect_frames(b->queues[0], BATCH_SIZE, lens[i]);
+	}
+	assert_int_equal(counter_read(&a->queues[0]->stats.copied), 0);
+	assert_int_equal(counter_read(&b->queues[0]->stats.tx_frames), 5 * BATCH_SIZE);
+	assert_int_equal(counter(a, "mbufs_in_use"), 0);
+	close_port(a);
+	close_port(b);
+}
+
+static void test_frames_cross_to_other_memory_and_back(void **state)
+{
+	struct port *a = open_port("dpdk:net_ring0"), *m = open_port("mem:m");
+	struct queue *rx[2];
+	struct snapshot snap = join(a, m, rx, 2);
+	uint8_t bytes[2048];
+
+	send_frames(a->queues[0], 10, 777);
+	assert_int_equal(worker_turn(&snap), 10);
+	assert_int_equal(counter_read(&a->queues[0]->stats.copied), 10);
+	for (uint32_t i = 0; i < 10; i++) {
+		struct frame f = {.data = bytes};
+
+		assert_int_equal(mem_collect(m->queues[0], bytes, sizeof(bytes)), 777);
+		f.len = 777;
+		check_frame(&f, i, 777);
+	}
+	for (uint32_t i = 0; i < 10; i++) {
+		struct frame f = {.data = bytes};
+
+		write_frame(&f, i, 555);
+		assert_int_equal(mem_inject(m->queues[0], bytes, 555), 0);
+	}
+	snap.n_rx = 1;
+	snap.rx = &rx[1];
+	assert_int_equal(worker_turn(&snap), 10);
+	expect_frames(a->queues[0], 10, 555);
+	assert_int_equal(counter_read(&m->queues[0]->stats.copied), 10);
+	assert_int_equal(counter(a, "mbufs_in_use"), 0);
+	assert_int_equal(pool_lost(&pools[0]), 0);
+	close_port(a);
+	close_port(m);
+	assert_int_equal(pools[0].n_free, SLOTS);
+}
+
+static void test_a_full_ring_drops_and_counts(void **state)
+{
+	struct port *a = open_port("dpdk:net_ring0"), *b = open_port("dpdk:net_null0");
+	struct queue *rx[2];
+	struct snapshot snap = join(b, a, rx, 1);
+	uint64_t dropped = 0, in_use;
+
+	/* Nobody takes what net_null makes out of the ring again. */
+	for (int i = 0; i < 2000 && !dropped; i++) {
+		worker_turn(&snap);
+		dropped = counter_read(&b->queues[0]->stats.drops[DROP_TX_FULL]);
+	}
+	assert_true(dropped > 0);
+	in_use = counter(a, "mbufs_in_use");
+	assert_int_equal(in_use, counter_read(&a->queues[0]->stats.tx_frames));
+	for (int i = 0; i < 100; i++) {
+		struct batch batch;
+
+		a->queues[0]->ops->rx(a->queues[0], &batch);
+		a->queues[0]->ops->put(a->queues[0], &batch);
+	}
+	assert_int_equal(counter(a, "mbufs_in_use"), 0);
+	close_port(a);
+	close_port(b);
+}
+
+static void write_pcap(const char *path, const uint32_t *lens, uint32_t n)
+{
+	const uint32_t header[] = {0xa1b2c3d4, 4 << 16 | 2, 0, 0, 65535, 1};
+	FILE *f = fopen(path, "we");
+
+	assert_non_null(f);
+	assert_int_equal(fwrite(header, sizeof(header), 1, f), 1);
+	for (uint32_t i = 0; i < n; i++) {
+		const uint32_t record[] = {0, 0, lens[i], lens[i]};
+
+		assert_int_equal(fwrite(record, sizeof(record), 1, f), 1);
+		for (uint32_t k = 0; k < lens[i]; k++)
+			fputc((uint8_t)(i + k), f);
+	}
+	assert_int_equal(fclose(f), 0);
+}
+
+/* The frames of a file, compared with those that may have passed; returns how many. */
+static uint32_t check_pcap(const char *path, const uint32_t *lens)
+{
+	uint32_t header[6], record[4], n = 0;
+	uint8_t bytes[65536];
+	FILE *f = fopen(path, "re");
+
+	assert_non_null(f);
+	assert_int_equal(fread(header, sizeof(header), 1, f), 1);
+	for (; fread(record, sizeof(record), 1, f) == 1; n++) {
+		struct frame frame = {.data = bytes, .len = record[2]};
+
+		assert_int_equal(record[3], lens[n]);
+		assert_int_equal(fread(bytes, 1, record[2], f), record[2]);
+		check_frame(&frame, n, lens[n]);
+	}
+	fclose(f);
+	return n;
+}
+
+static void test_what_is_too_long_is_dropped_with_a_reason(void **state)
+{
+	/* 3000: the driver hands it over in pieces; 1600: longer than the other end's MTU. */
+	static const uint32_t lens[] = {60, 64, 1000, 1514, 1600, 3000};
+	char in[64], out[64], device[256];
+	struct port *a, *b;
+	struct queue *rx[2];
+	struct snapshot snap;
+
+	snprintf(in, sizeof(in), "/tmp/culvert-in-%d.pcap", (int)getpid());
+	snprintf(out, sizeof(out), "/tmp/culvert-out-%d.pcap", (int)getpid());
+	write_pcap(in, lens, 6);
+	snprintf(device, sizeof(device), "dpdk:net_pcap0,rx_pcap=%s,tx_pcap=%s", in, out);
+	a = open_port(device);
+	b = open_port("dpdk:net_ring0");
+	snap = join(a, b, rx, 1);
+	for (int i = 0; i < 10; i++)
+		worker_turn(&snap);
+	assert_int_equal(counter_read(&a->queues[0]->stats.drops[DROP_TOO_LONG]), 1);
+	assert_int_equal(counter(a, "rx_scattered"), 1);
+	/* Back into the file. */
+	snap.rx = &b->queues[0];
+	for (int i = 0; i < 10; i++)
+		worker_turn(&snap);
+	assert_int_equal(counter(a, "mbufs_in_use"), 0);
+	close_port(a);
+	close_port(b);
+	assert_int_equal(check_pcap(out, lens), 4);
+	unlink(in);
+	unlink(out);
+}
+
+static void test_queues_are_dealt_to_workers(void **state)
+{
+	struct port *p;
+
+	memory.n_pools = 2;
+	p = open_port("dpdk:net_null0");
+	memory.n_pools = 1;
+	assert_int_equal(p->n_queues, 2);
+	assert_int_equal(p->queues[0]->worker, 0);
+	assert_int_equal(p->queues[1]->worker, 1);
+	close_port(p);
+}
+
+static int n_fds(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	int n = 0;
+
+	assert_non_null(d);
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n;
+}
+
+static void test_ports_come_and_go(void **state)
+{
+	static const char *const devices[] = {"dpdk:net_null0", "dpdk:net_null1", "dpdk:net_null2",
+		"dpdk:net_ring0", "dpdk:net_null_again"};
+	struct port *ports[5];
+	int before = 0;
+
+	for (int round = 0; round < 20; round++) {
+		struct queue *rx[2];
+		struct snapshot snap;
+
+		for (int i = 0; i < 5; i++)
+			ports[i] = open_port(devices[i]);
+		snap = join(ports[0], ports[1], rx, 2);
+		assert_int_equal(worker_turn(&snap), 2 * BATCH_SIZE);
+		close_port(ports[2]); /* others go on */
+		assert_int_equal(worker_turn(&snap), 2 * BATCH_SIZE);
+		for (int i = 0; i < 5; i++) {
+			if (i != 2)
+				close_port(ports[i]);
+		}
+		if (round == 1)
+			before = n_fds();
+	}
+	assert_int_equal(n_fds(), before);
+}
+
+static void refused(const char *device, int err, const char *what)
+{
+	struct port *p;
+	struct reason why;
+	int got = try_open(device, &p, &why);
+
+	if (got != err || !strstr(why.what, what) || !why.remedy[0])
+		fail_msg("%s: %d: %s; %s", device, got, why.what, why.remedy);
+}
+
+static void test_refusals_say_why(void **state)
+{
+	struct port *p = open_port("dpdk:net_null0");
+
+	refused("dpdk:net_null0", -EBUSY, "in use by another port");
+	refused("dpdk:", -EINVAL, "neither");
+	refused("dpdk:eth0", -EINVAL, "neither");
+	refused("dpdk:ffff:ff:1f.7", -ENODEV, "no PCI device ffff:ff:1f.7");
+	refused("dpdk:ff:1f.7", -ENODEV, "no PCI device 0000:ff:1f.7");
+	refused("dpdk:net_nosuch0", -ENODEV, "net_nosuch0");
+	refused("dpdk:net_null1,nosuch=1", -ENODEV, "net_null1");
+	refused("dpdk:net_af_packet0", -EINVAL, "iface=");
+	refused("dpdk:net_af_packet0,iface=nosuch0", -ENODEV, "no network device nosuch0");
+	refused("dpdk:net_null1,mtu=no", -EINVAL, "no MTU");
+	refused("dpdk:net_pcap0,rx_pcap=/nosuch/file", -ENODEV, "net_pcap0");
+	/* After all that one can be had. */
+	close_port(open_port("dpdk:net_null1"));
+	close_port(p);
+}
+
+/* Before the first port of this process, and while it was open. */
+static struct {
+	struct sigaction actions[NSIG];
+	cpu_set_t cpus;
+} seen[2];
+
+static void see(int when)
+{
+	assert_int_equal(sched_getaffinity(0, sizeof(seen[when].cpus), &seen[when].cpus), 0);
+	for (int i = 1; i < NSIG; i++)
+		sigaction(i, NULL, &seen[when].actions[i]);
+}
+
+static void test_the_process_is_left_alone(void **state)
+{
+	assert_true(CPU_EQUAL(&seen[0].cpus, &seen[1].cpus));
+	for (int i = 1; i < NSIG; i++)
+		assert_ptr_equal(seen[0].actions[i].sa_handler, seen[1].actions[i].sa_handler);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_frames_cross_without_a_copy),
+		cmocka_unit_test(test_frames_cross_to_other_memory_and_back),
+		cmocka_unit_test(test_a_full_ring_drops_and_counts),
+		cmocka_unit_test(test_what_is_too_long_is_dropped_with_a_reason),
+		cmocka_unit_test(test_queues_are_dealt_to_workers),
+		cmocka_unit_test(test_ports_come_and_go),
+		cmocka_unit_test(test_refusals_say_why),
+		cmocka_unit_test(test_the_process_is_left_alone),
+	};
+	struct reason why;
+	struct port *p;
+
+	memory_make();
+	see(0);
+	if (try_open("dpdk:net_null0", &p, &why) < 0) {
+		printf("skipped: DPDK can't be had here: %s\n", why.what);
+		return SKIPPED;
+	}
+	see(1);
+	close_port(p);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
