@@ -1,7 +1,6 @@
-/* What control may ask of an AF_XDP port beyond engine.h. */
+/* engine_ops.host_addresses of this engine. */
 #pragma once
 
-#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/reason.h"
@@ -15,5 +14,3 @@ struct port;
  * port opened by this engine; frames may be passing. */
 int af_xdp_host_addresses(struct port *p, const struct culvert_host_address *addresses, size_t n,
 	struct reason *ret_reason);
-/* Is p a port of this engine? */
-bool af_xdp_is(const struct port *p);

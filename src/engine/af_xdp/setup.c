@@ -408,11 +408,6 @@ static uint32_t ifindex(const struct port *base)
 	return ((const struct xdp_port *)base)->device.ifindex;
 }
 
-bool af_xdp_is(const struct port *p)
-{
-	return p->engine == &af_xdp_engine;
-}
-
 const struct engine_ops af_xdp_engine = {
 	.name = "af_xdp",
 	.claims = claims,
