@@ -21,7 +21,9 @@ def check_queues(f, port, n, workers):
         return
     queues = f.port(port)["queues"]
     expect(sorted(q["queue"] for q in queues) == list(range(n)), f"{port}: queues {queues}")
-    idle = [q["queue"] for q in queues if q["rx_frames"] == 0]
+    # A veth without NAPI (skb mode) names its transmit queue one too low: the last stays empty.
+    used = queues[:-1] if harness.OPTIONS.mode == "skb" and n > 1 else queues
+    idle = [q["queue"] for q in used if q["rx_frames"] == 0]
     expect(not idle, f"{port}: nothing came through the queues {idle}")
     expect({q["worker"] for q in queues} == set(range(workers)), f"{port}: workers {queues}")
 

@@ -194,6 +194,10 @@ static int climb_down(struct xdp_port *p, const struct port_settings *s)
 	}
 	if (!err && s->mode == PORT_MODE_SKB)
 		goto as_asked;
+	if (err && !p->base.step_down.remedy[0] &&
+		(s->mode != PORT_MODE_AUTO || s->require > PORT_MODE_SKB))
+		snprintf(p->base.step_down.remedy, sizeof(p->base.step_down.remedy),
+			"mode: auto without require: takes the best that %s can do", s->device);
 	return err;
 got_native:
 	p->base.mode =
