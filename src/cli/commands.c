@@ -25,7 +25,8 @@ const struct command commands[] = {
 		"what run would do here, and why; changes nothing", cmd_check},
 	{"relay",
 		"relay LISTEN TO [LISTEN TO ...] [--set KEY=VALUE ...] [--workers N] "
-		"[--max-connections N] [--drain TIME] [--log LEVEL]",
+		"[--max-connections N] [--drain TIME] [--socket PATH] "
+		"[--http ADDR:PORT] [--log LEVEL]",
 		"carries connections from LISTEN to TO: tcp:HOST:PORT, unix:/path, unix:@name, "
 		"fd:N",
 		cmd_relay},

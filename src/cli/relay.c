@@ -32,6 +32,10 @@ static int take_option(struct relay_main *p, const char *name, const char *value
 		if (units_duration(value, &p->drain_ns) < 0)
 			return reason_set(r, -EINVAL, "write 500ms or 10s",
 				"--drain %s is no duration", value);
+	} else if (strcmp(name, "--socket") == 0) {
+		p->socket = value;
+	} else if (strcmp(name, "--http") == 0) {
+		p->http = value;
 	} else if (strcmp(name, "--log") == 0) {
 		if (log_level_parse(value, &level) < 0)
 			return reason_set(r, -EINVAL, NULL, "--log is error, warn, info or debug");
@@ -77,6 +81,8 @@ static int help(void)
 	       "  --workers N          threads, 1\n"
 	       "  --max-connections N  of all routes, what the descriptors allow\n"
 	       "  --drain TIME         how long connections may end after SIGTERM, 10s\n"
+	       "  --socket PATH        a control socket, for status and metrics\n"
+	       "  --http ADDR:PORT     metrics for Prometheus\n"
 	       "  --log LEVEL          error, warn, info or debug\n\nkeys:");
 	for (unsigned int i = 0; (key = relay_main_key(i)); i++)
 		printf(" %s", key);

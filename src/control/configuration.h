@@ -71,6 +71,7 @@ struct config {
 	char http[128];		      /* "ADDRESS:PORT"; empty: none */
 	uint32_t log;		      /* enum log_level */
 	uint64_t drain_ns;
+	uint64_t max_connections; /* of all routes; 0: what the descriptors allow */
 };
 
 extern const char *const config_engine_words[]; /* by enum config_engine, NULL-terminated */

@@ -181,6 +181,7 @@ static const struct route_metric {
 	METRIC("refused_total", "counter", refused, "Connections refused by allow and deny."),
 	METRIC("retries_total", "counter", retries, "Attempts at another target."),
 	METRIC("cut_total", "counter", cut, "Connections cut at the end of a drain."),
+	METRIC("dropped_total", "counter", dropped, "Datagrams dropped."),
 	METRIC("fallbacks_total", "counter", fallbacks, "Directions that had to stop splicing."),
 #undef METRIC
 };

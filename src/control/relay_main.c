@@ -2,141 +2,82 @@
 #include "control/relay_main.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "base/log.h"
-#include "base/reason.h"
-#include "relay/relay.h"
-
-static volatile int stopping, impatient; /* set by on_signal */
+#include "control/daemon.h"
 
 const char *relay_main_key(unsigned int idx)
 {
 	return route_key(idx);
 }
 
-static void on_signal(int number)
+static int put_text(const char *text, char *ret, size_t size, struct reason *r)
 {
-	(void)number;
-	impatient = stopping;
-	stopping = 1;
-}
-
-static int take_route(const struct relay_main *p, int i, struct route_settings *s, struct reason *r)
-{
-	char name[16], key[64];
-	int err;
-
-	snprintf(name, sizeof(name), "%d", i / 2 + 1);
-	route_defaults(s, name);
-	err = route_set(s, "listen", p->ends[i], r);
-	if (err == 0)
-		err = route_set(s, "to", p->ends[i + 1], r);
-	for (int k = 0; k < p->n_sets && err == 0; k++) {
-		const char *equals = strchr(p->sets[k], '=');
-
-		snprintf(key, sizeof(key), "%.*s", (int)(equals - p->sets[k]), p->sets[k]);
-		err = route_set(s, key, equals + 1, r);
-	}
-	return err < 0 ? err : route_check(s, r);
-}
-
-static void log_totals(const struct relay *relay)
-{
-	struct relay_stats s;
-	unsigned long long bad = 0;
-
-	for (unsigned int i = 0; i < relay_routes(relay); i++) {
-		relay_stats(relay, i, &s);
-		bad = 0;
-		for (int e = 0; e < RELAY_ERRORS; e++)
-			bad += s.errors[e];
-		log_info("route %s: connections=%llu bytes_in=%llu bytes_out=%llu spliced=%llu "
-			 "copied=%llu sendfile=%llu refused=%llu retries=%llu cut=%llu "
-			 "fallbacks=%llu dropped=%llu errors=%llu",
-			s.name, (unsigned long long)s.connections, (unsigned long long)s.bytes_in,
-			(unsigned long long)s.bytes_out, (unsigned long long)s.spliced,
-			(unsigned long long)s.copied, (unsigned long long)s.sendfile,
-			(unsigned long long)s.refused, (unsigned long long)s.retries,
-			(unsigned long long)s.cut, (unsigned long long)s.fallbacks,
-			(unsigned long long)s.dropped, bad);
-		for (int e = 0; e < RELAY_ERRORS; e++) {
-			if (s.errors[e])
-				log_info("route %s: errors %s=%llu", s.name, relay_error_name(e),
-					(unsigned long long)s.errors[e]);
-		}
-	}
-}
-
-static int add_routes(struct relay *relay, const struct relay_main *p)
-{
-	static struct route_settings settings; /* large */
-	struct relay_stats s;
-	struct reason r;
-
-	for (int i = 0; i < p->n_ends; i += 2) {
-		int err = take_route(p, i, &settings, &r);
-
-		if (err == 0)
-			err = relay_add(relay, &settings, &r);
-		if (err < 0) {
-			log_reason(LOG_LEVEL_ERROR, "", &r);
-			return err;
-		}
-		relay_stats(relay, (unsigned int)i / 2, &s);
-		log_info("route %s: listening on %s", s.name, s.listen);
-	}
+	if (!text)
+		return 0;
+	if (strlen(text) >= size)
+		return reason_set(
+			r, -EINVAL, "choose a shorter one", "\"%.80s...\" is too long", text);
+	strcpy(ret, text);
 	return 0;
 }
 
-static void wait_for_signal(uint64_t drain_ns, struct relay *relay)
+/* The route of ends i and i + 1. */
+static int take_route(const struct relay_main *m, int i, struct config *c, struct reason *r)
 {
-	sigset_t block, before;
-	uint64_t cut;
+	struct config_route *route = config_route_add(c, 0, r);
+	struct route_settings *s;
+	char key[64];
+	int err;
 
-	sigemptyset(&block);
-	sigaddset(&block, SIGTERM);
-	sigaddset(&block, SIGINT);
-	sigprocmask(SIG_BLOCK, &block, &before);
-	while (!stopping)
-		sigsuspend(&before);
-	sigprocmask(SIG_SETMASK, &before, NULL);
-	log_info("draining");
-	cut = relay_drain(relay, drain_ns, &impatient);
-	log_info("drained: %llu connections cut", (unsigned long long)cut);
-	log_totals(relay);
+	if (!route)
+		return -EINVAL;
+	s = &route->settings;
+	snprintf(s->name, sizeof(s->name), "%d", i / 2 + 1);
+	err = route_set(s, "listen", m->ends[i], r);
+	if (err == 0)
+		err = route_set(s, "to", m->ends[i + 1], r);
+	for (int k = 0; k < m->n_sets && err == 0; k++) {
+		const char *equals = strchr(m->sets[k], '=');
+
+		snprintf(key, sizeof(key), "%.*s", (int)(equals - m->sets[k]), m->sets[k]);
+		err = route_set(s, key, equals + 1, r);
+	}
+	return err;
+}
+
+static int take_all(const struct relay_main *m, struct config *c, struct reason *r)
+{
+	int err = put_text(m->socket, c->socket, sizeof(c->socket), r);
+
+	if (!err)
+		err = put_text(m->http, c->http, sizeof(c->http), r);
+	for (int i = 0; i < m->n_ends && !err; i += 2)
+		err = take_route(m, i, c, r);
+	c->workers = m->workers;
+	c->max_connections = m->max_connections;
+	c->drain_ns = m->drain_ns;
+	return err ? err : config_check(c, r);
 }
 
 int relay_main(const struct relay_main *m)
 {
-	struct relay_options options = {m->workers, m->max_connections};
-	struct sigaction act = {.sa_handler = on_signal};
-	static struct route_settings checked;
-	struct relay *relay = NULL;
+	const struct daemon_options options = {0};
+	struct config *c = config_new();
 	struct reason r = {0};
 	int err;
 
-	for (int i = 0; i < m->n_ends; i += 2) {
-		if (take_route(m, i, &checked, &r) < 0) {
-			log_reason(LOG_LEVEL_ERROR, "", &r);
-			return -EINVAL;
-		}
-	}
-	sigaction(SIGTERM, &act, NULL);
-	sigaction(SIGINT, &act, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	err = relay_create(&relay, &options, &r);
-	if (err < 0) {
+	if (!c)
+		return -ENOMEM;
+	err = take_all(m, c, &r);
+	if (err) {
 		log_reason(LOG_LEVEL_ERROR, "", &r);
+		config_free(c);
 		return err;
 	}
-	err = add_routes(relay, m);
-	if (err == 0) {
-		log_info("ready");
-		wait_for_signal(m->drain_ns, relay);
-	}
-	relay_free(relay);
+	err = daemon_run(c, &options, &r);
+	if (err)
+		log_reason(LOG_LEVEL_ERROR, "", &r);
 	return err == -EINVAL ? -EIO : err;
 }

@@ -29,7 +29,8 @@ static int add(struct daemon *d, const struct config_route *route, struct reason
 
 static int make(struct daemon *d, struct reason *r)
 {
-	struct relay_options o = {.workers = d->config->workers};
+	struct relay_options o = {
+		.workers = d->config->workers, .max_connections = d->config->max_connections};
 
 	return d->relay ? 0 : relay_create(&d->relay, &o, r);
 }
@@ -133,12 +134,13 @@ static void log_totals(const struct daemon *d)
 			bad += s.errors[e];
 		log_info("route %s: connections=%llu bytes_in=%llu bytes_out=%llu spliced=%llu "
 			 "copied=%llu sendfile=%llu refused=%llu retries=%llu cut=%llu "
-			 "fallbacks=%llu errors=%llu",
+			 "fallbacks=%llu dropped=%llu errors=%llu",
 			s.name, (unsigned long long)s.connections, (unsigned long long)s.bytes_in,
 			(unsigned long long)s.bytes_out, (unsigned long long)s.spliced,
 			(unsigned long long)s.copied, (unsigned long long)s.sendfile,
 			(unsigned long long)s.refused, (unsigned long long)s.retries,
-			(unsigned long long)s.cut, (unsigned long long)s.fallbacks, bad);
+			(unsigned long long)s.cut, (unsigned long long)s.fallbacks,
+			(unsigned long long)s.dropped, bad);
 		for (int e = 0; e < RELAY_ERRORS; e++) {
 			if (s.errors[e])
 				log_info("route %s: errors %s=%llu", s.name,

@@ -176,6 +176,7 @@ static struct json_object *route_running_json(
 	add_number(o, "retries", s->retries);
 	add_number(o, "cut", s->cut);
 	add_number(o, "fallbacks", s->fallbacks);
+	add_number(o, "dropped", s->dropped);
 	add_number(o, "targets", s->targets);
 	add_number(o, "targets_up", s->targets_up);
 	for (int e = 0; e < RELAY_ERRORS; e++)
