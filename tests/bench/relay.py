@@ -1,0 +1,396 @@
+"""The relay beside HAProxy, nginx and Go's io.Copy, and no relay at all, in one run.
+
+One relay thread each, ends as cheap as they can be, cubic in a network namespace of its own.
+The contestants take turns round by round, so that what else the machine does hits all alike;
+each figure is the median of the rounds. What is not installed is left out and said so.
+
+  ROUNDS (3), GIGABYTES (4: bulk of one round), DURATION (2: seconds of one round of small messages)
+"""
+import json
+import os
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "relay"))
+from harness import isolate  # noqa: E402  pylint: disable=wrong-import-position
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+CULVERT, ENDS = os.environ["CULVERT"], os.environ["ENDS"]
+ALLOCATED = os.environ.get("ALLOCATED_LIBRARY", "")
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
+GIGABYTES = float(os.environ.get("GIGABYTES", "4"))
+SECONDS = float(os.environ.get("DURATION", "2"))
+IDLE = 1000
+
+folder = tempfile.mkdtemp(prefix="culvert-bench-")
+running = []
+
+
+def start(argv, **more):
+    more.setdefault("stderr", subprocess.PIPE)
+    p = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **more)
+    running.append(p)
+    return p
+
+
+def stop(p):
+    """Ends a process of ours: gently first, for some write their sums at the end."""
+    for stream in (p.stdin,):
+        try:
+            stream.close()
+        except OSError:
+            pass
+    if p.poll() is None:
+        p.terminate()
+        try:
+            p.wait(10)
+        except subprocess.TimeoutExpired:
+            p.kill()
+    p.wait()
+    for stream in (p.stdout, p.stderr):
+        if stream:
+            stream.close()
+    if p in running:
+        running.remove(p)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def until_listening(port, p):
+    end = time.monotonic() + 20
+    while time.monotonic() < end and p.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.02)
+    raise SystemExit(f"{p.args[0]} does not listen on port {port}: exit {p.poll()}")
+
+
+def config(name, text):
+    where = os.path.join(folder, name)
+    with open(where, "w", encoding="ascii") as f:
+        f.write(text)
+    return where
+
+
+def culvert(engine):
+    def run(target, env=None):
+        p = start([CULVERT, "relay", "tcp:127.0.0.1:0", f"tcp:127.0.0.1:{target}", "--set",
+                   f"engine={engine}"], env=dict(os.environ, **(env or {})))
+        port = None
+        for line in p.stderr:
+            found = re.search(r"listening on tcp:127.0.0.1:(\d+)", line)
+            port = int(found[1]) if found else port
+            if "ready" in line:
+                return p, port
+        raise SystemExit("culvert does not start")
+    return run
+
+
+def haproxy(name, options):
+    binary = shutil.which("haproxy") or shutil.which("/usr/sbin/haproxy")
+
+    def run(target):
+        port = free_port()
+        conf = config(name, f"""global
+ nbthread 1
+ maxconn 6000
+defaults
+ mode tcp
+ timeout connect 10s
+ timeout client 1h
+ timeout server 1h
+{options}
+listen l
+ bind 127.0.0.1:{port} backlog 4096
+ server s 127.0.0.1:{target}
+""")
+        p = start([binary, "-q", "-db", "-f", conf])
+        until_listening(port, p)
+        return p, port
+    return run if binary else None
+
+
+def nginx():
+    binary = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
+    module = "/usr/lib/nginx/modules/ngx_stream_module.so"
+    if not binary or not os.path.exists(module):
+        return None
+
+    def run(target):
+        port = free_port()
+        conf = config("nginx", f"""load_module {module};
+daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/nginx.log crit;
+worker_rlimit_nofile 20000;
+events {{ worker_connections 16000; }}
+stream {{ server {{ listen 127.0.0.1:{port} backlog=4096; proxy_pass 127.0.0.1:{target};
+ proxy_timeout 1h; }} }}
+""")
+        p = start([binary, "-e", folder + "/nginx.log", "-c", conf])
+        until_listening(port, p)
+        return p, port
+    return run
+
+
+def go_build(source):
+    go = shutil.which("go")
+    if not go:
+        return None
+    out = os.path.join(folder, os.path.splitext(source)[0])
+    # One file and the standard library: no module and no network is needed.
+    env = dict(os.environ, GO111MODULE="off", GOCACHE=folder + "/go-cache", GOPATH=folder + "/go",
+               CGO_ENABLED="0")
+    p = subprocess.run([go, "build", "-o", out, os.path.join(HERE, source)], env=env, check=False,
+                       capture_output=True, text=True)
+    if p.returncode:
+        print(f"go build {source}: {p.stderr}")
+        return None
+    return out
+
+
+def go_proxy():
+    binary = go_build("go_proxy.go")
+
+    def run(target):
+        port = free_port()
+        p = start([binary, f"127.0.0.1:{port}", f"127.0.0.1:{target}"],
+                  env=dict(os.environ, GOMAXPROCS="1"))
+        until_listening(port, p)
+        return p, port
+    return run if binary else None
+
+
+def cpu_seconds(pid):
+    """Time on a processor, of all its threads, in the scheduler's nanoseconds where it can."""
+    total = 0.0
+    for task in os.listdir(f"/proc/{pid}/task"):
+        try:
+            with open(f"/proc/{pid}/task/{task}/schedstat", encoding="ascii") as f:
+                total += int(f.read().split()[0]) / 1e9
+        except OSError:
+            with open(f"/proc/{pid}/task/{task}/stat", encoding="ascii") as f:
+                fields = f.read().rpartition(")")[2].split()
+            total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return total
+
+
+def memory(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        return int(re.search(r"^RssAnon:\s+(\d+)", f.read(), re.M)[1]) * 1024
+
+
+def pipes(pid):
+    n = 0
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            n += os.readlink(f"/proc/{pid}/fd/{fd}").startswith("pipe:")
+        except OSError:
+            pass
+    return n
+
+
+def ends(mode, port, *args):
+    """Runs one client of ends; its figures."""
+    p = subprocess.run([ENDS, mode, f"tcp:127.0.0.1:{port}", *map(str, args)], capture_output=True,
+                       text=True, check=False, timeout=300)
+    if not p.stdout:
+        raise SystemExit(f"ends {mode}: {p.stderr}")
+    got = json.loads(p.stdout)
+    if got.get("failed"):
+        print(f"ends {mode}: {got['failed']} failed")
+    return got
+
+
+def server(mode):
+    p = start([ENDS, mode, "tcp:127.0.0.1:0"])
+    return p, int(p.stdout.readline().rsplit(":", 1)[1])
+
+
+def bulk(connections):
+    def measure(port, pid, got):
+        cpu = cpu_seconds(pid) if pid else 0
+        size = int(GIGABYTES * 1e9 / connections)
+        r = ends("bulk", port, connections, size)
+        got.setdefault(f"bulk{connections}", []).append(r["bytes"] * 8 / r["seconds"] / 1e9)
+        if pid:
+            got.setdefault("cpu", []).append((cpu_seconds(pid) - cpu) / r["bytes"] * 1e9)
+    return measure
+
+
+def small(mode, at_once):
+    def measure(port, _pid, got):
+        r = ends(mode, port, at_once, SECONDS)
+        got.setdefault(mode, []).append(r["rate"] / 1000)
+        got.setdefault(mode + "_p99", []).append(r["p99_us"] / 1000)
+    return measure
+
+
+def idle(port, pid, got):
+    """Memory of its own for each connection that said something once and is silent now."""
+    if not pid:
+        return
+    held = []
+    before, before_pipes = 0, 0
+    for i in range(IDLE + 50):
+        if i == 50:  # what it allocates once is not counted
+            before, before_pipes = memory(pid), pipes(pid)
+        s = socket.create_connection(("127.0.0.1", port), 20)
+        s.sendall(b"x" * 100)
+        s.recv(100)
+        held.append(s)
+    time.sleep(0.2)
+    got.setdefault("idle", []).append((memory(pid) - before) / IDLE)
+    got.setdefault("idle_pipes", []).append((pipes(pid) - before_pipes) / IDLE)
+    for s in held:
+        s.close()
+
+
+MEASURES = (("sink", (bulk(1), bulk(8))), ("echo", (small("ping", 64), idle)),
+            ("once", (small("connect", 32),)))
+
+
+def contest(contestants):
+    results = {name: {} for name in contestants}
+    for number in range(ROUNDS):
+        for mode, measures in MEASURES:
+            target, target_port = server(mode)
+            for name, run in contestants.items():
+                p, port = run(target_port) if run else (None, target_port)
+                for measure in measures:
+                    if measure is idle and number:
+                        continue
+                    measure(port, p.pid if p else None, results[name])
+                if p:
+                    stop(p)
+            stop(target)
+        print(f"round {number + 1} of {ROUNDS} done", flush=True)
+    return {name: {k: statistics.median(v) for k, v in got.items()} for name, got in results.items()}
+
+
+def table(results):
+    print(f"\n{'':16}{'bulk 1':>9}{'bulk 8':>9}{'CPU/GB':>9}{'ping-pong':>11}{'p99':>8}"
+          f"{'connect':>10}{'p99':>8}{'idle':>10}{'pipes':>8}")
+    print(f"{'':16}{'Gbit/s':>9}{'Gbit/s':>9}{'s':>9}{'k/s':>11}{'ms':>8}{'k/s':>10}{'ms':>8}"
+          f"{'B/conn':>10}{'fd/conn':>8}")
+    for name, r in results.items():
+        def cell(key, width, digits, values=r):
+            return f"{values[key]:{width}.{digits}f}" if key in values else " " * (width - 1) + "-"
+        print(f"{name:16}{cell('bulk1', 9, 1)}{cell('bulk8', 9, 1)}{cell('cpu', 9, 3)}"
+              f"{cell('ping', 11, 1)}{cell('ping_p99', 8, 2)}{cell('connect', 10, 2)}"
+              f"{cell('connect_p99', 8, 2)}{cell('idle', 10, 0)}{cell('idle_pipes', 8, 2)}")
+
+
+def ratios(results):
+    """culvert auto's figures as ratios to the best of the peers, beside the goals."""
+    us = results["culvert auto"]
+    hap = [r for n, r in results.items() if n.startswith("haproxy")]
+    small_peers = hap + [r for n, r in results.items() if n.startswith("nginx")]
+    go = [r for n, r in results.items() if n.startswith("go")]
+    rows = [("bulk, 1 connection, to HAProxy's best", "bulk1", hap, max, "at least 1.5"),
+            ("bulk, 8 connections, to HAProxy's best", "bulk8", hap, max, "at least 1.5"),
+            ("bulk, 1 connection, to Go", "bulk1", go, max, "at least 1.8"),
+            ("bulk, 8 connections, to Go", "bulk8", go, max, "at least 1.8"),
+            ("CPU a GB, to HAProxy's best", "cpu", hap, min, "at most 0.5"),
+            ("ping-pong, to the best peer", "ping", small_peers, max, "at least 1.2"),
+            ("ping-pong p99, to the best peer", "ping_p99", small_peers, min, "at most 1"),
+            ("connect, to the best peer", "connect", small_peers, max, "at least 1.1"),
+            ("connect p99, to the best peer", "connect_p99", small_peers, min, "at most 1")]
+    print()
+    for title, key, peers, best, goal in rows:
+        values = [r[key] for r in peers if key in r]
+        if values:
+            print(f"{title:42}{us[key] / best(values):6.2f}   goal: {goal}")
+    for title, key in (("bulk, 1 connection", "bulk1"), ("bulk, 8 connections", "bulk8"),
+                       ("ping-pong", "ping"), ("connect", "connect")):
+        print(f"{title + ', to no relay':42}{us[key] / results['no relay'][key]:6.2f}")
+    print(f"{'memory of an idle connection, bytes':42}{us['idle']:6.0f}   goal: at most 2048")
+
+
+def copies():
+    """The classic: 1 MB from a TCP connection to another, time and heap for each copy."""
+    binary = go_build("go_copy.go")
+    if not binary:
+        print("\n1 MB copies: left out, no go")
+        return
+    rows = []
+    for _ in range(ROUNDS):
+        p = subprocess.run([binary], capture_output=True, text=True, check=True, timeout=300)
+        rows += [json.loads(line) for line in p.stdout.splitlines()]
+        for engine in ("splice", "copy", "auto"):
+            rows.append(copies_of_ours(binary, engine))
+    print(f"\n1 MB from one TCP connection to another{'time':>17}{'heap':>16}")
+    for name, title in (("copy", "Go, without zero-copy"), ("splice", "Go, with zero-copy"),
+                        ("culvert copy", "culvert, copy"), ("culvert splice", "culvert, splice"),
+                        ("culvert auto", "culvert, auto")):
+        mine = [r for r in rows if r["name"] == name]
+        heap = statistics.median(r["bytes"] for r in mine)
+        print(f"  {title:38}{statistics.median(r['ns'] for r in mine) / 1000:12.0f} us"
+              f"{heap:11.0f} B" + ("" if heap >= 0 else " (not counted)"))
+
+
+def copies_of_ours(binary, engine):
+    p = start([binary, "relay"])
+    target = p.stdout.readline().rsplit(":", 1)[1]
+    env, heap_file = {}, os.path.join(folder, "allocated")
+    if ALLOCATED:
+        env = {"LD_PRELOAD": ALLOCATED, "ALLOCATED": heap_file}
+    # What it allocates without any copy: the same life, but for the connections.
+    base = -1
+    if ALLOCATED:
+        relay, _ = culvert(engine)(target.strip(), env)
+        stop(relay)
+        with open(heap_file, encoding="ascii") as f:
+            base = int(f.read())
+    relay, port = culvert(engine)(target.strip(), env)
+    p.stdin.write(f"127.0.0.1:{port}\n")
+    p.stdin.flush()
+    got = json.loads(p.stdout.readline())
+    stop(p)
+    stop(relay)
+    got["name"], got["bytes"] = "culvert " + engine, -1
+    if ALLOCATED:
+        with open(heap_file, encoding="ascii") as f:
+            got["bytes"] = (int(f.read()) - base) / got["copies"]
+    return got
+
+
+def main():
+    print(f"namespace of its own: {'yes' if isolate(True) else 'no'}; {os.cpu_count()} processors, "
+          f"Linux {os.uname().release}, load {os.getloadavg()[0]:.1f}; {ROUNDS} rounds")
+    contestants = {
+        "no relay": None,
+        "culvert auto": culvert("auto"),
+        "culvert splice": culvert("splice"),
+        "culvert copy": culvert("copy"),
+        "haproxy splice": haproxy("splice", " option splice-request\n option splice-response"),
+        "haproxy auto": haproxy("auto", " option splice-auto"),
+        "haproxy copy": haproxy("copy", ""),
+        "nginx": nginx(),
+        "go": go_proxy(),
+    }
+    missing = [n for n, run in contestants.items() if not run and n != "no relay"]
+    if missing:
+        print("not installed, left out:", ", ".join(missing))
+    results = contest({n: run for n, run in contestants.items() if n not in missing})
+    table(results)
+    ratios(results)
+    copies()
+
+
+try:
+    main()
+finally:
+    for process in list(running):
+        stop(process)
+    shutil.rmtree(folder, ignore_errors=True)
