@@ -253,7 +253,7 @@ static int put_attach(struct config *c, const char *device, const char *peer, st
 		idx = config_port_find(c, peer);
 		if (idx < 0 && !config_port_add(c, NULL, peer, 0, r))
 			return -EINVAL;
-		err = config_patch_add(c, device, c->ports[config_port_find(c, peer)].name, 0, r);
+		err = config_patch_add(c, p->name, c->ports[config_port_find(c, peer)].name, 0, r);
 		if (err)
 			return err;
 	}

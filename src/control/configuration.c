@@ -116,6 +116,7 @@ struct config_port *config_port_add(
 	struct config *c, const char *name, const char *device, uint32_t line, struct reason *r)
 {
 	struct config_port *p = &c->ports[c->n_ports];
+	char number[16];
 
 	if (c->n_ports == PORTS_MAX) {
 		config_fail(c, line, r, "run a second culvert for the others", "more than %d ports",
@@ -125,8 +126,9 @@ struct config_port *config_port_add(
 	memset(p, 0, sizeof(*p));
 	p->keep_host = true;
 	p->line = line;
-	if (!name)
-		name = device;
+	snprintf(number, sizeof(number), "port%u", c->n_ports + 1);
+	if (!name) /* arguments of a DPDK device can be long */
+		name = strlen(device) < sizeof(p->name) ? device : number;
 	if (strlen(name) >= sizeof(p->name) || strlen(device) >= sizeof(p->device)) {
 		config_fail(c, line, r,
 			"give the port a short name and a device of at most 255 "

@@ -308,8 +308,10 @@ static int read_port(struct reader *rd, yaml_node_t *node)
 	if (!p->device[0])
 		return config_fail(rd->config, p->line, rd->reason, "add device: INTERFACE",
 			"port %s has no device", p->name[0] ? p->name : "(without a name)");
-	if (!p->name[0])
-		snprintf(p->name, sizeof(p->name), "%.63s", p->device);
+	if (!p->name[0] && strlen(p->device) < sizeof(p->name))
+		strcpy(p->name, p->device);
+	else if (!p->name[0])
+		snprintf(p->name, sizeof(p->name), "port%u", rd->config->n_ports);
 	return 0;
 }
 

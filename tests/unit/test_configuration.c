@@ -169,6 +169,25 @@ static void changes(void **state)
 	config_free(c);
 }
 
+static void long_device(void **state)
+{
+	static const char device[] = "dpdk:net_af_packet0,iface=a-device-with-a-name,qpairs=4,"
+				     "blocksz=4096,framesz=2048";
+	struct config *c = config_new();
+	struct config_port *p;
+	struct reason r = {0};
+
+	p = config_port_add(c, NULL, device, 0, &r);
+	assert_non_null(p);
+	assert_string_equal(p->name, "port1");
+	assert_string_equal(p->device, device);
+	config_free(c);
+	c = good("ports: "
+		 "['dpdk:net_af_packet0,iface=a-device-with-a-name,qpairs=4,blocksz=4096']\n");
+	assert_string_equal(c->ports[0].name, "port1");
+	config_free(c);
+}
+
 static void too_many(void **state)
 {
 	struct config *c = config_new();
@@ -194,6 +213,7 @@ int main(void)
 		cmocka_unit_test(not_fitting),
 		cmocka_unit_test(not_yaml),
 		cmocka_unit_test(changes),
+		cmocka_unit_test(long_device),
 		cmocka_unit_test(too_many),
 	};
 
