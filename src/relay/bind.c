@@ -198,3 +198,24 @@ int listener_bind(struct route *route, struct reason *reason)
 	}
 	return 0;
 }
+
+int listener_share(struct route *route, const struct route *old, struct reason *reason)
+{
+	struct address a = {.size = sizeof(a.un)};
+	int fd = fcntl(old->listen_fd, F_DUPFD_CLOEXEC, FIRST_FD), r = 0;
+
+	if (fd < 0 || getsockname(fd, &a.sa, &a.size) < 0)
+		r = reason_set(
+			reason, -errno, NULL, "route %s: %s", route->s.name, strerror(errno));
+	else if (route->s.listen.kind == ENDPOINT_TCP)
+		r = sockopt_listener(fd, &route->s, a.sa.sa_family, reason);
+	if (r == 0 && route->s.listen.kind != ENDPOINT_UDP)
+		(void)listen(fd, (int)route->s.backlog);
+	if (r < 0 && fd >= 0)
+		close(fd);
+	if (r < 0)
+		return r;
+	route->listen_fd = fd;
+	memcpy(route->listen_text, old->listen_text, sizeof(route->listen_text));
+	return 0;
+}

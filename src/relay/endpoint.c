@@ -139,6 +139,12 @@ int endpoint_parse(const char *text, struct endpoint *ret_endpoint, struct reaso
 		"\"%.200s\" is no endpoint", text);
 }
 
+bool endpoint_same(const struct endpoint *a, const struct endpoint *b)
+{
+	return a->kind == b->kind && a->port == b->port && a->append == b->append &&
+	       strcmp(a->name, b->name) == 0;
+}
+
 void endpoint_format(const struct endpoint *e, char *text, size_t size)
 {
 	bool v6 = strchr(e->name, ':') != NULL;

@@ -39,6 +39,7 @@ struct endpoint {
 
 /* 0, or -EINVAL with the reason. */
 int endpoint_parse(const char *text, struct endpoint *ret_endpoint, struct reason *reason);
+bool endpoint_same(const struct endpoint *a, const struct endpoint *b);
 void endpoint_format(const struct endpoint *e, char *text, size_t size);
 /* "192.0.2.1:80", "[2001:db8::1]:80", "unix:/path", "unix" for a peer without a name. */
 void address_format(const struct sockaddr *address, char *text, size_t size);

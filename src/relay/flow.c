@@ -258,9 +258,9 @@ static void on_event(struct loop *loop, struct handle *h, uint32_t events)
 		e->readable = true;
 	if (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
 		e->writable = true;
-	if (events & EPOLLRDHUP)
+	if (events & (EPOLLRDHUP | EPOLLHUP))
 		e->hung_up = true;
-	if (events & (EPOLLERR | EPOLLHUP))
+	if (events & EPOLLERR)
 		e->failed = true;
 	if (events & EPOLLPRI)
 		e->urgent = true;

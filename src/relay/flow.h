@@ -21,8 +21,8 @@ struct end {
 	bool file;    /* not watched: always ready */
 	bool plain;   /* no socket: read and write, not recv and send */
 	bool readable, writable;
-	bool hung_up; /* RDHUP seen: after the bytes comes the end */
-	bool failed;  /* ERR or HUP seen: reading will tell */
+	bool hung_up; /* RDHUP or HUP seen: after the bytes comes the end */
+	bool failed;  /* ERR seen: reading, or end_error, will tell */
 	bool lost;    /* a write found it gone: what is left to read ends with a reset */
 	bool urgent;  /* urgent data: short reads say nothing, splice stops early */
 };

@@ -19,6 +19,8 @@ struct listener {
 
 /* Opens the socket that all loops share: 0 and route->listen_fd, or -errno with the reason. */
 int listener_bind(struct route *route, struct reason *reason);
+/* Instead of listener_bind: on the socket of the route that this one replaces. */
+int listener_share(struct route *route, const struct route *old, struct reason *reason);
 /* The loop's thread: begins to accept. */
 int listener_start(struct loop *loop, struct route *route);
 /* The loop's thread: accepts what is queued already, then forgets the socket. */

@@ -301,9 +301,20 @@ static int start_route(struct relay *relay, struct route *route)
 	return r < 0 ? r : call(&relay->loops[0], health_start, route);
 }
 
+/* The oldest route of that name that listens, at that place if one is given. */
+static struct route *find(struct relay *relay, const char *name, const struct endpoint *listen)
+{
+	for (struct route *route = relay->routes; route; route = route->next) {
+		if (!route->retired && strcmp(route->s.name, name) == 0 &&
+			(!listen || endpoint_same(&route->s.listen, listen)))
+			return route;
+	}
+	return NULL;
+}
+
 int relay_add(struct relay *relay, const struct route_settings *settings, struct reason *reason)
 {
-	struct route *route, **end = &relay->routes;
+	struct route *route, *old, **end = &relay->routes;
 	int r = route_check(settings, reason);
 
 	if (r < 0)
@@ -315,8 +326,9 @@ int relay_add(struct relay *relay, const struct route_settings *settings, struct
 	r = try_options(route, reason);
 	if (r == 0 && settings->access_log[0])
 		r = access_log_open(&route->log, settings->access_log, reason);
+	old = find(relay, settings->name, &settings->listen);
 	if (r == 0)
-		r = listener_bind(route, reason);
+		r = old ? listener_share(route, old, reason) : listener_bind(route, reason);
 	if (r < 0)
 		goto fail;
 	r = prepare_targets(relay, route);
@@ -350,20 +362,20 @@ static void stop_listening(struct relay *relay, struct route *route)
 	if (route->listen_fd >= 0)
 		close(route->listen_fd);
 	route->listen_fd = -1;
-	if (route->s.listen.kind == ENDPOINT_UNIX && a->un.sun_path[0])
+	if (route->s.listen.kind == ENDPOINT_UNIX && a->un.sun_path[0] &&
+		!find(relay, route->s.name, &route->s.listen))
 		unlink(a->un.sun_path);
 }
 
 int relay_remove(struct relay *relay, const char *name)
 {
-	for (struct route *route = relay->routes; route; route = route->next) {
-		if (!route->retired && strcmp(route->s.name, name) == 0) {
-			stop_listening(relay, route);
-			reap(relay);
-			return 0;
-		}
-	}
-	return -ENOENT;
+	struct route *route = find(relay, name, NULL);
+
+	if (!route)
+		return -ENOENT;
+	stop_listening(relay, route);
+	reap(relay);
+	return 0;
 }
 
 uint64_t relay_drain(struct relay *relay, uint64_t drain_ns, const volatile int *stop_early)

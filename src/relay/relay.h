@@ -54,7 +54,9 @@ const char *relay_error_name(enum relay_error e);
 /* Starts the threads. */
 int relay_create(
 	struct relay **ret_relay, const struct relay_options *options, struct reason *reason);
-/* Binds and begins to accept. 0 or -errno with the reason. The settings are copied. */
+/* Binds and begins to accept. 0 or -errno with the reason. The settings are copied.
+ * To change a route add the new one under the same name, then remove that name, which takes the
+ * older one: when both listen at the same place the socket stays open and no one is refused. */
 int relay_add(struct relay *relay, const struct route_settings *settings, struct reason *reason);
 /* Stops accepting; connections live on to their end. 0, or -ENOENT. */
 int relay_remove(struct relay *relay, const char *name);
