@@ -43,7 +43,8 @@ static void read_link_name(const char *dir, const char *name, char *ret, size_t 
 	ssize_t n;
 
 	ret[0] = '\0';
-	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	if ((size_t)snprintf(path, sizeof(path), "%s/%s", dir, name) >= sizeof(path))
+		return;
 	n = readlink(path, target, sizeof(target) - 1);
 	if (n < 0)
 		return;

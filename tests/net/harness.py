@@ -425,6 +425,7 @@ def options():
     p.add_argument("--frames", default="")
     p.add_argument("--refuse", default="")
     p.add_argument("--generate", default="")
+    p.add_argument("--drop", default="")
     p.add_argument("--engine", default="af_xdp", choices=["af_xdp", "dpdk", "bridge"])
     p.add_argument("--mode", default="copy")
     p.add_argument("--only", default="", help="only the parts whose names contain this")
