@@ -126,6 +126,7 @@ static void loop(struct daemon *d)
 		int n;
 
 		links_retry(d, now_ns);
+		links_poll(d);
 		if (!d->ready)
 			links_refresh(d);
 		change_expire(d, now_ns);

@@ -6,6 +6,7 @@
 #include "control/state.h"
 #include "host/link.h"
 
+#define LINK_POLL_MS  250 /* how often a driver is asked for its link */
 #define BACKOFF_MAX_S 32
 
 /* Closes a port while the others go on, and tries again later. */
@@ -52,9 +53,15 @@ static void link_changed(struct daemon *d, const struct host_event *e)
 		return;
 	}
 	idx = port_by_name(d, e->name);
-	if (idx >= 0 && !d->ports[idx].port && strcmp(d->ports[idx].asked.device, e->name) == 0 &&
+	if (idx >= 0 && !d->ports[idx].port && port_is_on(d->ports[idx].asked.device, e->name) &&
 		d->ports[idx].link == PORT_LINK_GONE)
 		d->ports[idx].retry_ns = daemon_now_ns();
+}
+
+/* Has no network interface that would tell of its link. */
+static bool is_polled(const struct daemon_port *p)
+{
+	return p->port && !p->ifindex && p->port->engine->link;
 }
 
 static void port_refresh(struct daemon *d, uint32_t idx)
@@ -63,6 +70,8 @@ static void port_refresh(struct daemon *d, uint32_t idx)
 	struct host_link link;
 	int err;
 
+	if (is_polled(p))
+		link_set(d, idx, p->port->engine->link(p->port) != 0);
 	if (!p->port || !p->ifindex)
 		return;
 	err = host_link_get_index(p->ifindex, &link, NULL);
@@ -76,6 +85,14 @@ void links_refresh(struct daemon *d)
 {
 	for (uint32_t i = 0; i < PORTS_MAX; i++)
 		port_refresh(d, i);
+}
+
+void links_poll(struct daemon *d)
+{
+	for (uint32_t i = 0; i < PORTS_MAX; i++) {
+		if (is_polled(&d->ports[i]))
+			port_refresh(d, i);
+	}
 }
 
 static void on_event(const struct host_event *e, void *data)
@@ -161,6 +178,8 @@ int links_wait_ms(const struct daemon *d, uint64_t now_ns)
 		const struct daemon_port *p = &d->ports[i];
 		uint64_t ms;
 
+		if (is_polled(p) && (wait_ms < 0 || wait_ms > LINK_POLL_MS))
+			wait_ms = LINK_POLL_MS;
 		if (!p->used || p->port || !p->retry_ns)
 			continue;
 		ms = p->retry_ns > now_ns ? (p->retry_ns - now_ns) / 1000000 + 1 : 0;

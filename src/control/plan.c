@@ -15,12 +15,18 @@ bool plan_is_unavailable(const struct config_port *asked, int err)
 
 /* Devices whose driver hands over frames with partial checksums: the other end is a network stack
  * on the same machine, which leaves them to a NIC that is not there. */
-static bool is_virtual(const struct plan_facts *f)
+static bool is_virtual(const char *device, const struct plan_facts *f)
 {
+	static const char *const dpdk[] = {
+		"dpdk:net_tap", "dpdk:net_virtio_user", "dpdk:net_vhost", "dpdk:net_pcap", NULL};
 	static const char *const names[] = {"veth", "tun", "tap", "virtio_net", "bridge", NULL};
 
 	for (int i = 0; names[i]; i++) {
 		if (strcmp(f->kind, names[i]) == 0 || strcmp(f->driver, names[i]) == 0)
+			return true;
+	}
+	for (int i = 0; dpdk[i]; i++) {
+		if (strncmp(device, dpdk[i], strlen(dpdk[i])) == 0)
 			return true;
 	}
 	return false;
@@ -74,8 +80,9 @@ static int plan_port(const struct config *c, const struct config_port *asked,
 		.tx_ring = asked->tx_ring ? asked->tx_ring : PLAN_RING_DEFAULT,
 		.busy = asked->busy,
 		.keep_host = asked->keep_host,
-		.complete_checksums = asked->checksums == CONFIG_CHECKSUMS_ON ||
-				      (asked->checksums == CONFIG_CHECKSUMS_AUTO && is_virtual(f)),
+		.complete_checksums =
+			asked->checksums == CONFIG_CHECKSUMS_ON ||
+			(asked->checksums == CONFIG_CHECKSUMS_AUTO && is_virtual(asked->device, f)),
 	};
 	return 0;
 }
@@ -100,6 +107,8 @@ static uint64_t slots_of(const struct plan_port *p, uint32_t workers)
 {
 	uint64_t queues = (p->queues + workers - 1) / workers;
 
+	if (strcmp(p->engine->name, "dpdk") == 0)
+		return 0; /* its frames lie in mbufs */
 	return queues * ((uint64_t)p->settings.rx_ring + p->settings.tx_ring);
 }
 

@@ -10,25 +10,49 @@
 #include "host/addresses.h"
 #include "host/link.h"
 
-static bool is_netdev(const char *device)
+/* The network device that a port's device is or stands on; "": none. */
+static const char *netdev_of(const char *device, char ret_netdev[16], uint32_t *ret_queues)
 {
-	return !strchr(device, ':');
+	const struct engine_ops *engine;
+
+	*ret_queues = 0;
+	if (!strchr(device, ':'))
+		return device; /* alternative names too, which are longer */
+	ret_netdev[0] = '\0';
+	engine = engine_find(device, NULL);
+	if (engine && engine->describe)
+		engine->describe(device, ret_netdev, ret_queues);
+	return ret_netdev;
+}
+
+bool port_is_on(const char *device, const char *netdev)
+{
+	char name[16];
+	uint32_t queues;
+
+	return strcmp(netdev_of(device, name, &queues), netdev) == 0;
 }
 
 int port_facts(const struct config_port *asked, struct plan_facts *ret_facts, struct reason *r)
 {
 	struct host_link link;
 	struct reason why = {0};
+	char name[16];
+	const char *netdev;
+	uint32_t queues;
 	int err;
 
 	*ret_facts = (struct plan_facts){0};
-	if (!is_netdev(asked->device))
+	netdev = netdev_of(asked->device, name, &queues);
+	ret_facts->queues = queues;
+	if (!*netdev)
 		return 0;
-	err = host_link_get(asked->device, &link, &why);
+	err = host_link_get(netdev, &link, &why);
 	if (err)
 		return reason_set(r, err, why.remedy, "port %s: %s", asked->name, why.what);
 	ret_facts->ifindex = link.ifindex;
-	ret_facts->queues = link.rx_queues;
+	if (!queues)
+		ret_facts->queues = link.rx_queues;
 	snprintf(ret_facts->kind, sizeof(ret_facts->kind), "%s", link.kind);
 	snprintf(ret_facts->driver, sizeof(ret_facts->driver), "%s", link.driver);
 	return 0;
@@ -124,12 +148,16 @@ int port_open(struct daemon *d, uint32_t idx, struct reason *r)
 	struct daemon_port *p = &d->ports[idx];
 	struct host_link link = {0};
 	struct reason why = {0};
+	char name[16];
+	const char *netdev;
+	uint32_t queues;
 	int err;
 
-	if (is_netdev(p->asked.device)) {
-		err = host_link_get(p->asked.device, &link, &why);
+	netdev = netdev_of(p->asked.device, name, &queues);
+	if (*netdev) {
+		err = host_link_get(netdev, &link, &why);
 		if (!err)
-			err = host_settings_take(p->asked.device, &wanted, &p->changes, &why);
+			err = host_settings_take(netdev, &wanted, &p->changes, &why);
 		if (err)
 			return refused(p, err, &why, r);
 	}

@@ -71,6 +71,8 @@ static inline uint64_t daemon_now_ns(void)
 
 /* The facts of one configured port; -ENODEV and so on with the reason. */
 int port_facts(const struct config_port *asked, struct plan_facts *ret_facts, struct reason *r);
+/* Is this the network device that a port's device is or stands on? */
+bool port_is_on(const char *device, const char *netdev);
 /* Host settings, engine, host addresses; logs what it got. No worker may be polling. */
 int port_open(struct daemon *d, uint32_t idx, struct reason *r);
 /* No worker may be polling. Puts back the host's settings. */
@@ -99,6 +101,8 @@ void links_retry(struct daemon *d, uint64_t now_ns);
 int links_wait_ms(const struct daemon *d, uint64_t now_ns);
 /* Carrier of every open port, read now. */
 void links_refresh(struct daemon *d);
+/* Of those alone whose driver must be asked. */
+void links_poll(struct daemon *d);
 
 /* routes.c: the relay's routes. */
 

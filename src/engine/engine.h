@@ -142,6 +142,11 @@ struct engine_ops {
 		const struct port *p, uint32_t queue, struct engine_counter *ret, uint32_t n);
 	/* The device's network interface index, 0 where there is none. */
 	uint32_t (*ifindex)(const struct port *p);
+	/* The link as the driver has it: 1 up, 0 down. NULL: that of the network interface. */
+	int (*link)(const struct port *p);
+	/* What the device's name alone tells: the network device beneath ("": none) and its queues
+	 * (0: not known). NULL: the device is a network device. */
+	void (*describe)(const char *device, char ret_netdev[16], uint32_t *ret_queues);
 	/* Replaces the addresses of the device that stay with the kernel (keep_host), n of them,
 	 * and reads its MAC address again; frames may be passing. NULL: the engine keeps none. */
 	int (*host_addresses)(struct port *p, const struct culvert_host_address *addresses,

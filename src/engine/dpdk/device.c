@@ -44,6 +44,19 @@ static int number_of(const char *value, uint32_t *ret)
 	return 0;
 }
 
+/* Does word begin with one of the names drivers have for their number of queues? Its value, or
+ * NULL. */
+static const char *queues_in(const char *word)
+{
+	static const char *const names[] = {"qpairs=", "queues=", "queue_count=", NULL};
+
+	for (int i = 0; names[i]; i++) {
+		if (strncmp(word, names[i], strlen(names[i])) == 0)
+			return word + strlen(names[i]);
+	}
+	return NULL;
+}
+
 static int argument_parse(struct dpdk_device *d, const char *word, struct reason *r)
 {
 	size_t at = strlen(d->devargs);
@@ -56,10 +69,28 @@ static int argument_parse(struct dpdk_device *d, const char *word, struct reason
 	if (strncmp(word, "framesz=", 8) == 0 && number_of(word + 8, &d->frame_size) < 0)
 		return reason_set(
 			r, -EINVAL, "write framesz=2048", "%s: %s is no size", d->name, word);
+	if (queues_in(word) && number_of(queues_in(word), &d->queues) < 0)
+		return reason_set(r, -EINVAL, NULL, "%s: %s is no number of queues", d->name, word);
 	if (strncmp(word, "iface=", 6) == 0)
 		snprintf(d->iface, sizeof(d->iface), "%s", word + 6);
 	snprintf(d->devargs + at, sizeof(d->devargs) - at, ",%s", word);
 	return 0;
+}
+
+static bool starts(const char *text, const char *prefix)
+{
+	return strncmp(text, prefix, strlen(prefix)) == 0;
+}
+
+static bool is_on_netdev(const struct dpdk_device *d)
+{
+	return starts(d->name, "net_af_packet") || starts(d->name, "net_af_xdp");
+}
+
+/* Unless their arguments say more. */
+static bool has_one_queue(const struct dpdk_device *d)
+{
+	return !d->pci && !starts(d->name, "net_null") && !starts(d->name, "net_tap");
 }
 
 static int arguments_parse(struct dpdk_device *d, const char *text, struct reason *r)
@@ -80,6 +111,10 @@ static int arguments_parse(struct dpdk_device *d, const char *text, struct reaso
 	snprintf(d->devargs, sizeof(d->devargs), "%s", d->name);
 	while (!err && (word = strsep(&rest, ",")))
 		err = argument_parse(d, word, r);
+	if (!d->queues && has_one_queue(d))
+		d->queues = 1;
+	if (!is_on_netdev(d))
+		d->iface[0] = '\0'; /* net_tap's is one it makes */
 	return err;
 }
 
@@ -128,24 +163,15 @@ static int pci_check(const struct dpdk_device *d, struct reason *r)
 	return 0;
 }
 
-static bool starts(const char *text, const char *prefix)
-{
-	return strncmp(text, prefix, strlen(prefix)) == 0;
-}
-
 static int vdev_check(struct dpdk_device *d, struct reason *r)
 {
-	bool on_netdev = starts(d->name, "net_af_packet") || starts(d->name, "net_af_xdp");
-
 	if (!starts(d->name, "net_"))
 		return reason_set(r, -EINVAL,
 			"write dpdk:0000:03:00.0 (`lspci -D`), or a virtual device such as "
 			"dpdk:net_af_packet0,iface=eth0",
 			"\"%s\" is neither a PCI address nor a virtual device of DPDK", d->name);
-	if (!on_netdev) {
-		d->iface[0] = '\0'; /* net_tap's is one it makes */
+	if (!is_on_netdev(d))
 		return 0;
-	}
 	if (!d->iface[0])
 		return reason_set(r, -EINVAL, "write dpdk:net_af_packet0,iface=eth0",
 			"%s needs iface=, the network device it is for", d->name);
@@ -167,6 +193,15 @@ int device_parse(const char *device, struct dpdk_device *ret_device, struct reas
 	if (!err)
 		*ret_device = d;
 	return err;
+}
+
+void device_describe(const char *device, char ret_netdev[16], uint32_t *ret_queues)
+{
+	struct dpdk_device d = {0};
+	bool good = arguments_parse(&d, device + strlen(PREFIX), NULL) == 0;
+
+	snprintf(ret_netdev, 16, "%s", good ? d.iface : "");
+	*ret_queues = good ? d.queues : 0;
 }
 
 /* Names of PCI devices are the same in EAL and in ours; -ENODEV: not plugged in. */

@@ -15,12 +15,15 @@ struct dpdk_device {
 	bool pci;
 	char iface[16];	     /* of a driver on top of a network device: its name; else "" */
 	uint32_t mtu;	     /* asked for by mtu=N; 0: as the driver has it */
+	uint32_t queues;     /* said by its arguments, or the driver's default; 0: not known */
 	uint32_t frame_size; /* net_af_packet's framesz, bytes; else 0 */
 };
 
 /* Reads "dpdk:ARGS" and looks whether that device can be there, changing nothing. 0, -EINVAL,
  * -ENODEV, -EBUSY with the reason. */
 int device_parse(const char *device, struct dpdk_device *ret_device, struct reason *r);
+/* engine_ops.describe */
+void device_describe(const char *device, char ret_netdev[16], uint32_t *ret_queues);
 /* Plugs it into EAL, which runs; 0 and DPDK's port id, or -errno with the reason. */
 int device_plug(const struct dpdk_device *d, uint16_t *ret_port_id, struct reason *r);
 /* Stops the port, closes it, gives the device back. */

@@ -20,7 +20,9 @@ struct mbuf_pool {
 	uint32_t worker;
 	int socket;
 	uint32_t room;
-	uint32_t reserved;
+	uint32_t users;	   /* reservations */
+	uint32_t reserved; /* mbufs */
+	bool kept;	   /* by a driver that never gives all back */
 };
 
 static struct mbuf_pool pools[POOLS_MAX];
@@ -84,11 +86,12 @@ int mbufs_reserve(uint32_t worker, int socket, uint32_t room, uint32_t n,
 					     : "smaller rings, fewer queues, or huge pages",
 			"no memory for %u mbufs of %u bytes: %s", n, room, rte_strerror(rte_errno));
 	p->reserved += n;
+	p->users++;
 	*ret_pool = p->mempool;
 	return 0;
 }
 
-/* What did not come back stays: it may still be written to. */
+/* No port is left, so no driver writes to what did not come back. */
 static uint64_t free_all(void)
 {
 	uint64_t lost = 0;
@@ -96,25 +99,28 @@ static uint64_t free_all(void)
 	for (uint32_t i = 0; i < POOLS_MAX; i++) {
 		struct rte_mempool *m = pools[i].mempool;
 
-		if (!m)
-			continue;
-		if (rte_mempool_in_use_count(m) == 0)
-			rte_mempool_free(m);
-		else
+		if (m && !pools[i].kept)
 			lost += rte_mempool_in_use_count(m);
+		rte_mempool_free(m);
 		pools[i] = (struct mbuf_pool){0};
 	}
 	return lost;
 }
 
-uint64_t mbufs_release(struct rte_mempool *pool, uint32_t n)
+uint64_t mbufs_release(struct rte_mempool *pool, uint32_t n, bool kept)
 {
-	uint64_t reserved = 0;
+	uint32_t users = 0;
 
 	for (uint32_t i = 0; i < POOLS_MAX; i++) {
-		if (pools[i].mempool == pool)
-			pools[i].reserved -= n + 2 * CACHE_SIZE;
-		reserved += pools[i].reserved;
+		struct mbuf_pool *p = &pools[i];
+
+		if (p->mempool == pool) {
+			p->users--;
+			p->kept = p->kept || kept;
+			if (!kept)
+				p->reserved -= n + 2 * CACHE_SIZE;
+		}
+		users += p->users;
 	}
-	return reserved ? 0 : free_all();
+	return users ? 0 : free_all();
 }

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/reason.h"
@@ -16,5 +17,6 @@ struct rte_mempool;
 int mbufs_reserve(uint32_t worker, int socket, uint32_t room, uint32_t n,
 	struct rte_mempool **ret_pool, struct reason *r);
 /* Gives a reservation back; n as reserved. With the last one all pools are freed: returns how many
- * mbufs had not come back (0: the law holds). */
-uint64_t mbufs_release(struct rte_mempool *pool, uint32_t n);
+ * mbufs had not come back (0: the law holds). kept: the driver is known to keep some for good, so
+ * that no other port may count on them; then they are no loss. */
+uint64_t mbufs_release(struct rte_mempool *pool, uint32_t n, bool kept);

@@ -260,6 +260,20 @@ static int make_queues(struct dpdk_port *p, const struct port_settings *s, const
 	return 0;
 }
 
+/* What the operator should know of drivers that have a better one beside them. */
+static void note_driver(struct dpdk_port *p)
+{
+	if (strncmp(p->device.name, "net_af_packet", 13) == 0)
+		reason_set(&p->base.step_down, 0, NULL,
+			"packet sockets reassemble IPv4 fragments (and then drop what is longer "
+			"than the MTU) and make 802.1ad tags 802.1Q; AF_XDP doesn't: write device: "
+			"%s",
+			p->device.iface);
+	else if (strncmp(p->device.name, "net_af_xdp", 10) == 0)
+		reason_set(&p->base.step_down, 0, NULL,
+			"culvert's own AF_XDP is faster: write device: %s", p->device.iface);
+}
+
 static int set_up(struct dpdk_port *p, const struct port_settings *s, const struct memory *m,
 	struct reason *r)
 {
@@ -270,7 +284,7 @@ static int set_up(struct dpdk_port *p, const struct port_settings *s, const stru
 	err = rte_eth_dev_info_get(p->port_id, &p->info);
 	if (err)
 		return reason_set(r, err, NULL, "%s says nothing of itself", p->device.name);
-	p->ifindex = p->info.if_index;
+	p->ifindex = if_nametoindex(p->device.iface); /* 0 without one */
 	if ((err = make_queues(p, s, m, r)) || (err = choose_mtu(p, &mtu, r)))
 		return err;
 	frame_len_max = mtu + RTE_ETHER_HDR_LEN + TAGS_SIZE;
@@ -285,8 +299,15 @@ static int set_up(struct dpdk_port *p, const struct port_settings *s, const stru
 	if (interrupts)
 		find_wait_fds(p);
 	promiscuous(p);
+	note_driver(p);
 	err = dpdk_counters_make(p);
 	return err ? reason_set(r, err, NULL, "%s: out of memory", p->device.name) : 0;
+}
+
+/* net_af_xdp forgets what lies in its fill ring (DPDK 22.11, rte_eth_af_xdp.c, eth_dev_close). */
+static bool keeps_mbufs(const struct dpdk_port *p)
+{
+	return strncmp(p->device.name, "net_af_xdp", 10) == 0;
 }
 
 /* The port is unplugged first, then its mbufs are given back. */
@@ -298,7 +319,8 @@ static void port_free(struct dpdk_port *p, bool plugged)
 		device_unplug(p->port_id);
 	for (uint32_t i = 0; p->queues && i < p->base.n_queues; i++) {
 		if (p->queues[i].mbufs)
-			lost += mbufs_release(p->queues[i].mbufs, p->queues[i].n_mbufs);
+			lost += mbufs_release(
+				p->queues[i].mbufs, p->queues[i].n_mbufs, keeps_mbufs(p));
 	}
 	if (lost)
 		log_error("port %s: %llu mbufs did not come back", p->base.name,
@@ -356,6 +378,15 @@ static uint32_t ifindex(const struct port *base)
 	return ((const struct dpdk_port *)base)->ifindex;
 }
 
+static int link_of(const struct port *base)
+{
+	struct rte_eth_link link = {0};
+
+	if (rte_eth_link_get_nowait(((const struct dpdk_port *)base)->port_id, &link) < 0)
+		return 1; /* a driver that does not know */
+	return link.link_status == RTE_ETH_LINK_UP;
+}
+
 const struct engine_ops dpdk_engine = {
 	.name = "dpdk",
 	.claims = claims,
@@ -364,4 +395,6 @@ const struct engine_ops dpdk_engine = {
 	.close = close_port,
 	.counters = dpdk_counters,
 	.ifindex = ifindex,
+	.link = link_of,
+	.describe = device_describe,
 };
