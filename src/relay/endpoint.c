@@ -41,6 +41,8 @@ static int parse_inet(const char *text, struct endpoint *e, struct reason *reaso
 {
 	const char *colon = strrchr(text, ':'), *host = text;
 	size_t size = colon ? (size_t)(colon - text) : 0;
+	bool bracketed = false;
+	struct in6_addr v6;
 	uint64_t port;
 
 	if (!colon)
@@ -51,6 +53,7 @@ static int parse_inet(const char *text, struct endpoint *e, struct reason *reaso
 	if (size >= 2 && host[0] == '[' && host[size - 1] == ']') {
 		host++;
 		size -= 2;
+		bracketed = true;
 	} else if (memchr(host, ':', size)) {
 		return reason_set(reason, -EINVAL, "write IPv6 addresses as [ADDRESS]:PORT",
 			"\"%s\" has too many colons", text);
@@ -61,6 +64,9 @@ static int parse_inet(const char *text, struct endpoint *e, struct reason *reaso
 	memcpy(e->name, host, size);
 	e->name[size] = 0;
 	e->port = (uint16_t)port;
+	if (bracketed ? inet_pton(AF_INET6, e->name, &v6) != 1 : strpbrk(e->name, "[] ") != NULL)
+		return reason_set(reason, -EINVAL, "write HOST:PORT or [IPv6 ADDRESS]:PORT",
+			"\"%s\" is neither a name nor an address", e->name);
 	take_numeric(e);
 	return 0;
 }

@@ -53,9 +53,9 @@ static void addresses_need_no_resolving(void **state)
 static void bad_ones_are_told_why(void **state)
 {
 	static const char *const bad[] = {"", "tcp:", "tcp:80", "tcp::80", "tcp:a:", "tcp:a:65536",
-		"tcp:a:-1", "tcp:a:8 0", "tcp:::1:80", "tcp:[::1]", "10.0.0.1:80",
-		"unix:", "unix:/", "unix:relative", "unix:@", "file:x",
-		"file:", "fd:", "http://a:80"};
+		"tcp:a:-1", "tcp:a:8 0", "tcp:::1:80", "tcp:[::1]", "tcp:[a]:1", "tcp:[[::1]]:1",
+		"tcp:[*]:1", "tcp:a b:1", "10.0.0.1:80", "unix:", "unix:/", "unix:relative",
+		"unix:@", "file:x", "file:", "fd:", "http://a:80"};
 	struct endpoint e;
 	char path[200];
 
