@@ -9,6 +9,9 @@
 #include "control/state.h"
 #include "frame/pool.h"
 
+/* A trial that could not be undone is undone again after this. */
+#define TRIAL_AGAIN_NS (10 * SECOND_NS)
+
 static bool same_port(struct config_port a, struct config_port b)
 {
 	a.line = b.line = 0;
@@ -59,8 +62,8 @@ static uint32_t slots_free(const struct daemon *d)
 	return least;
 }
 
-/* Workers are paused. */
-static int add_port(struct daemon *d, const struct plan_port *plan, struct reason *r)
+/* Workers are paused. keep: a port that can't be opened has its place and is tried again. */
+static int add_port(struct daemon *d, const struct plan_port *plan, bool keep, struct reason *r)
 {
 	struct daemon_port *p = d->ports;
 	int err;
@@ -81,8 +84,13 @@ static int add_port(struct daemon *d, const struct plan_port *plan, struct reaso
 	err = plan_fit(&p->plan, d->n_workers, slots_free(d), r);
 	if (!err)
 		err = port_open(d, (uint32_t)(p - d->ports), r);
-	if (err)
+	if (err && keep) {
+		p->closed = *r;
+		p->backoff_s = 2;
+		p->retry_ns = daemon_now_ns() + p->backoff_s * SECOND_NS;
+	} else if (err) {
 		*p = (struct daemon_port){0};
+	}
 	return err;
 }
 
@@ -123,14 +131,14 @@ static int add_ports(struct daemon *d, const struct config *c, const struct plan
 				(d->ports[k].used && same_port(d->ports[k].asked, c->ports[i]));
 		if (there)
 			continue;
-		err = add_port(d, &plan->ports[i], &why);
+		err = add_port(d, &plan->ports[i], undo, &why);
 		if (!err)
 			continue;
 		if (!undo) {
 			*r = why;
 			return err;
 		}
-		log_reason(LOG_LEVEL_ERROR, "not put back", &why);
+		log_reason(LOG_LEVEL_ERROR, "not put back yet", &why);
 	}
 	return 0;
 }
@@ -330,8 +338,10 @@ void change_expire(struct daemon *d, uint64_t now_ns)
 		return;
 	d->before_trial = NULL;
 	log_warn("not confirmed in time: what was attached is detached again");
-	if (change_apply(d, before, &r)) {
-		log_reason(LOG_LEVEL_ERROR, "not undone", &r);
-		config_free(before);
-	}
+	if (change_apply(d, before, &r) == 0)
+		return;
+	/* The host may be out of reach until it is undone. */
+	log_reason(LOG_LEVEL_ERROR, "not undone, tried again soon", &r);
+	d->before_trial = before;
+	d->trial_ns = daemon_now_ns() + TRIAL_AGAIN_NS;
 }

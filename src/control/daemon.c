@@ -65,14 +65,17 @@ static void reload(struct daemon *d)
 static void read_signals(struct daemon *d)
 {
 	struct signalfd_siginfo info;
-
+	struct sigaction hangup = {.sa_handler = SIG_DFL};
 	bool hup = false;
 
+	sigaction(SIGHUP, NULL, &hangup);
 	while (read(d->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-		if (info.ssi_signo == SIGHUP)
-			hup = true;
-		else
+		if (info.ssi_signo != SIGHUP)
 			d->stopping = true;
+		else if (d->options->config_file)
+			hup = true;
+		else if (hangup.sa_handler != SIG_IGN) /* nohup(1) */
+			d->stopping = true; /* nothing to read again: the terminal is gone */
 	}
 	if (hup && !d->stopping)
 		reload(d);
@@ -178,8 +181,11 @@ int daemon_run(struct config *c, const struct daemon_options *o, struct reason *
 	if (!err)
 		loop(d);
 	daemon_stop(d);
-	if (d->signal_fd >= 0)
+	d->stopping = true;
+	if (d->signal_fd >= 0) {
+		read_signals(d); /* impatient ones would kill us when unblocked */
 		close(d->signal_fd);
+	}
 	if (d->epoll_fd >= 0)
 		close(d->epoll_fd);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -135,17 +135,27 @@ static int start(int listener, struct server *s, struct reason *ret_reason)
 	return 0;
 }
 
-/* Does a process answer on this socket? */
+/* Does a process answer on this socket? One whose queue is full (EAGAIN) lives too. */
 static bool answers(const struct sockaddr_un *address)
 {
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	bool yes;
 
 	if (fd < 0)
 		return false;
-	yes = connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0;
+	yes = connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
+	      errno == EAGAIN;
 	close(fd);
 	return yes;
+}
+
+/* Removes the socket that a daemon left which died; never what is no socket. */
+static void remove_stale(const char *path)
+{
+	struct stat st;
+
+	if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode))
+		(void)unlink(path);
 }
 
 static int bind_unix(const char *path, struct reason *ret_reason)
@@ -167,14 +177,16 @@ static int bind_unix(const char *path, struct reason *ret_reason)
 	if (fd < 0)
 		return reason_set(
 			ret_reason, -errno, NULL, "control socket %s: %s", path, strerror(errno));
-	(void)unlink(path);
+	remove_stale(path);
 	mask = umask(0177);
 	err = bind(fd, (struct sockaddr *)&address, sizeof(address)) || listen(fd, 16) ? -errno : 0;
 	umask(mask);
 	if (err) {
 		close(fd);
 		return reason_set(ret_reason, err,
-			"choose a folder that exists and is yours with --socket",
+			err == -EADDRINUSE
+				? "a file of that name is there: choose another with --socket"
+				: "choose a folder that exists and is yours with --socket",
 			"control socket %s: %s", path, strerror(-err));
 	}
 	return fd;

@@ -95,21 +95,25 @@ int workers_resume(struct daemon *d)
 int workers_make(struct daemon *d, struct reason *r)
 {
 	bool busy = false;
+	int err = 0;
 
 	for (uint32_t i = 0; i < PORTS_MAX; i++)
 		busy = busy || (d->ports[i].used && d->ports[i].asked.busy);
 	d->workers = calloc(d->n_workers, sizeof(struct worker *));
 	d->snapshots = calloc(d->n_workers, sizeof(struct snapshot *));
 	if (!d->workers || !d->snapshots)
-		return reason_set(r, -ENOMEM, NULL, "out of memory");
-	for (uint32_t i = 0; i < d->n_workers; i++) {
+		err = -ENOMEM;
+	for (uint32_t i = 0; !err && i < d->n_workers; i++) {
 		struct worker_settings s = {.idx = i, .cpu = -1, .busy = busy};
-		int err = worker_create(&s, &d->workers[i]);
 
-		if (err)
-			return reason_set(r, err, NULL, "no worker: %s", strerror(-err));
+		err = worker_create(&s, &d->workers[i]);
 	}
-	return 0;
+	if (!err)
+		return 0;
+	workers_free(d);
+	return reason_set(r, err,
+		err == -EMFILE ? "a higher limit of descriptors: LimitNOFILE=, ulimit -n" : NULL,
+		"no worker: %s", strerror(-err));
 }
 
 int workers_start(struct daemon *d, struct reason *r)

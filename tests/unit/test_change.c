@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "control/change.h"
@@ -203,6 +204,64 @@ static void refused(void **state)
 	stop(d);
 }
 
+/* A change fails, and a port that it closed can't be opened again at once: it is tried again. */
+static void put_back_later(void **state)
+{
+	struct daemon *d = start("ports: ['mem:a', {device: 'mem:b', rx_ring: 64, tx_ring: 256}]\n"
+				 "forward: { patch: [['mem:a', 'mem:b']] }\n");
+	static uint64_t held[PLAN_SLOTS_MIN];
+	struct pool *pool = &d->memory.pools[0];
+	uint32_t n;
+	int idx;
+
+	workers_pause(d);
+	n = pool_take(pool, held, pool->n_free, HOLDER_WORKER);
+	workers_resume(d);
+	apply(d, "ports: ['mem:a', culvert-no-such]\n", -ENOBUFS, "culvert-no-such");
+	idx = port_by_name(d, "mem:b");
+	assert_true(idx >= 0);
+	assert_null(d->ports[idx].port);
+	assert_non_null(strstr(d->ports[idx].closed.what, "slots"));
+	workers_pause(d);
+	pool_give(pool, held, n, HOLDER_WORKER);
+	workers_resume(d);
+	links_retry(d, d->ports[idx].retry_ns);
+	cross(d, "mem:a", "mem:b");
+	stop(d);
+}
+
+/* Whichever descriptor is the first that can't be had: one reason, and nothing is left. */
+static void few_descriptors(void **state)
+{
+	struct rlimit before, few;
+	int first = dup(0), err = -EMFILE;
+
+	assert_true(first >= 0);
+	close(first);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	few = before;
+	for (int spare = 0; spare < 32 && err; spare++) {
+		struct daemon *d = calloc(1, sizeof(*d));
+		struct reason r = {0};
+
+		assert_non_null(d);
+		d->options = &no_options;
+		d->config = parse("workers: 3\n" TWO);
+		few.rlim_cur = (rlim_t)(first + spare);
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+		err = daemon_start(d, &r);
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+		if (err)
+			assert_non_null(strstr(r.what, "Too many open files"));
+		daemon_stop(d);
+		config_free(d->config);
+		free(d);
+	}
+	assert_int_equal(err, 0);
+	assert_int_equal(dup(0), first);
+	close(first);
+}
+
 static void several_workers(void **state)
 {
 	struct daemon *d = start("workers: 2\nports: [{device: 'mem:a', queues: 3}, "
@@ -246,6 +305,8 @@ int main(void)
 		cmocka_unit_test(trial),
 		cmocka_unit_test(reload),
 		cmocka_unit_test(refused),
+		cmocka_unit_test(put_back_later),
+		cmocka_unit_test(few_descriptors),
 		cmocka_unit_test(several_workers),
 		cmocka_unit_test(readers),
 	};

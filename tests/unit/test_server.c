@@ -115,6 +115,20 @@ static void stale_is_replaced_busy_is_not(void **state)
 	server_close(first);
 }
 
+/* A slip of --socket must not cost a file. */
+static void what_is_no_socket_stays(void **state)
+{
+	FILE *f = fopen(path, "w");
+	struct server *s;
+	struct reason r;
+
+	assert_non_null(f);
+	fclose(f);
+	assert_int_equal(server_open_unix(path, routes, NULL, &s, &r), -EADDRINUSE);
+	assert_non_null(strstr(r.remedy, "a file of that name is there"));
+	assert_int_equal(unlink(path), 0); /* it was there still */
+}
+
 static int exchange(
 	unsigned int port, const char *ask_for, struct server *s, char *ret, size_t size)
 {
@@ -178,6 +192,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(answers_and_exit_codes),
 		cmocka_unit_test(stale_is_replaced_busy_is_not),
+		cmocka_unit_test(what_is_no_socket_stays),
 		cmocka_unit_test(tcp_only_reads),
 	};
 	return cmocka_run_group_tests(tests, make_folder, remove_folder);
