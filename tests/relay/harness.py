@@ -163,12 +163,12 @@ class Relay(Process):
     """culvert relay, up and ready."""
 
     def __init__(self, *endpoints, workers=None, faults=(), args=(), stats=None, ready=True,
-                 limit=None, uid=None, fds=None, env=None, cpus=None, **settings):
+                 limit=None, uid=None, fds=None, env=None, command=None, **settings):
         argv = []
         if faults:
             argv = [FAULT] + (["--stats", stats] if stats else []) + list(faults) + ["--"]
         # LISTEN and TO; several targets are one argument.
-        argv += [CULVERT, "relay", endpoints[0], ",".join(endpoints[1:])]
+        argv += command or [CULVERT, "relay", endpoints[0], ",".join(endpoints[1:])]
         for key, value in settings.items():
             for one in value if isinstance(value, (list, tuple)) else [value]:
                 argv += ["--set", f"{key}={one}"]
@@ -179,14 +179,12 @@ class Relay(Process):
         def before():
             if limit:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-            if cpus is not None:
-                os.sched_setaffinity(0, cpus)
             if uid:
                 os.setgroups([])
                 os.setgid(uid)
                 os.setuid(uid)
 
-        super().__init__(argv, preexec_fn=before if limit or uid or cpus is not None else None,
+        super().__init__(argv, preexec_fn=before if limit or uid else None,
                          pass_fds=fds or (), env=dict(os.environ, **(env or {})))
         self.stopped = False
         scratch.relays.append(self)

@@ -1,16 +1,56 @@
 """One test for each of the 27 traps that relays of the field fell into; the number is in the
 test's name. Each must hold for every engine of movement that the trap concerns."""
+import fcntl
+import json
 import os
+import shutil
+import signal
 import socket
 import statistics
 import threading
 import time
 
-from harness import (ENDS, FAULT, LONG, SLOW, Failure, Listener, Process, Relay, Server, Skip,
-                     check, connect, echo, ended, equal, eventually, load, main, path, receive,
-                     receive_all, reset, try_connection, wait_readable)
+from harness import (CULVERT, ENDS, FAULT, LONG, SLOW, Failure, Listener, Process, Relay, Server,
+                     Skip, check, connect, echo, ended, equal, eventually, keep, load, main, path,
+                     receive, receive_all, reset, run, try_connection, wait_readable)
 
 ENGINES = ("splice", "copy", "auto")
+
+
+class Hog:
+    """A process that takes all the pages a user may have in pipes; `size` is what a new pipe of
+    that user has then. Forked without exec: the user may not be allowed to run our Python."""
+
+    def __init__(self, uid):
+        ours, theirs = os.pipe()
+        self.pid = os.fork()
+        if not self.pid:
+            try:
+                os.setresuid(uid, uid, uid)
+                os.write(theirs, b"%d\n" % self.take())
+                time.sleep(600)
+            finally:
+                os._exit(0)
+        keep(self)
+        os.close(theirs)
+        with os.fdopen(ours, "rb") as f:
+            self.size = int(f.readline() or 0)
+
+    @staticmethod
+    def take():
+        held = []
+        for size in (1 << 20, 1 << 16, 1 << 12):
+            try:
+                while len(held) < 900:
+                    held.append(os.pipe())
+                    fcntl.fcntl(held[-1][0], fcntl.F_SETPIPE_SZ, size)
+            except OSError:
+                pass
+        return fcntl.fcntl(os.pipe()[0], fcntl.F_GETPIPE_SZ)
+
+    def close(self):
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
 
 
 def block(size, seed=7):
@@ -299,6 +339,31 @@ def test_T10_refused_pipes_mean_copy_and_one_line():
         server.finish()
 
 
+def test_T10_tiny_pipes():
+    """Past pipe-user-pages-soft a user's pipes have two slots: another process of the same user
+    has used all pages up."""
+    if os.geteuid():
+        raise Skip("only root can become a user whose pipes are used up")
+    uid = 61000 + os.getpid() % 4000
+    size = Hog(uid).size
+    if not 0 < size <= 8192:
+        raise Skip(f"this user gets pipes of {size} bytes all the same")
+    # A copy, for the build may lie where that user can't go.
+    binary = path("culvert")
+    shutil.copy(CULVERT, binary)
+    os.chmod(binary, 0o755)
+    for engine in ("splice", "auto"):
+        server = Server()
+        relay = Relay(uid=uid, command=[binary, "relay", "tcp:127.0.0.1:0", server.where],
+                      engine=engine)
+        for chunk, size in ((1, "20k"), (100, "1M"), (1448, "4M"), (0, "16M")):
+            load(relay.where, up=size, down=size, chunk=chunk, server_chunk=chunk)
+        load(relay.where, connections=50, concurrent=50, up="256k", down="256k")
+        check(len(relay.err) <= 5, f"{engine}: {len(relay.err)} lines of log: {relay.err}")
+        relay.stop()
+        server.finish()
+
+
 def test_T11_only_empty_pipes_come_back():
     """Connections die with bytes in their pipes; those after them must not see any."""
     server = Server()
@@ -473,6 +538,37 @@ def test_T18_counters_are_exact():
         equal(got["spliced"] + got["copied"], up + down, f"{engine}: {got}")
         if engine != "auto":
             equal(got["copied" if engine == "splice" else "spliced"], 0, f"{engine} alone: {got}")
+
+
+def test_T18_counters_are_fresh():
+    """On an open connection, as the daemon's status has them a second later at most."""
+    target = Listener()
+    name, control = path("conf"), path("control")
+    with open(name, "w", encoding="ascii") as f:
+        f.write(f'relay:\n  - {{ name: web, listen: "tcp:127.0.0.1:0", to: ["{target.where}"], '
+                f'when: always }}\ncontrol: {{ socket: {control} }}\n')
+    relay = Relay(command=[CULVERT, "run", "--config", name])
+    client = relay.connect()
+    server = target.accept()
+    data = block(300001)
+    want = 0
+    for _ in range(5):
+        sender = threading.Thread(target=client.sendall, args=(data,))
+        sender.start()
+        equal(len(receive(server, len(data))), len(data), "bytes up")
+        sender.join()
+        server.sendall(b"ok")
+        receive(client, 2)
+        want += 1
+        time.sleep(1)
+        code, text = run(CULVERT, "status", "--json", "--socket", control)
+        equal(code, 0, f"status: {text}")
+        got = json.loads(text)["relay"][0]
+        equal((got["bytes_in"], got["bytes_out"], got["active"]), (want * len(data), want * 2, 1),
+              "counters of the open connection")
+    client.close()
+    server.close()
+    relay.stop()
 
 
 def rate(engine, size, total):
