@@ -14,6 +14,8 @@
 #include "culvert/abi.h"
 #include "parse.bpf.h"
 
+#include "fast_path.bpf.h"
+
 struct {
 	__uint(type, BPF_MAP_TYPE_XSKMAP);
 	__uint(max_entries, 1); /* user space: one for each receive queue */
@@ -144,8 +146,7 @@ static __always_inline enum whose judge(struct cursor *c)
 	}
 }
 
-SEC("xdp")
-int steer(struct xdp_md *ctx)
+static __always_inline int steer_frame(struct xdp_md *ctx, int fast)
 {
 	__u32 queue = ctx->rx_queue_index;
 	struct culvert_outcomes *count = bpf_map_lookup_elem(&outcomes, &queue);
@@ -164,12 +165,27 @@ int steer(struct xdp_md *ctx)
 		if (whose == UNREADABLE)
 			count->frames[CULVERT_OUTCOME_MALFORMED]++;
 	}
+	if (fast && forward(ctx, count))
+		return XDP_REDIRECT;
 	if (bpf_redirect_map(&sockets, queue, XDP_PASS) == XDP_REDIRECT) {
 		count->frames[CULVERT_OUTCOME_REDIRECTED]++;
 		return XDP_REDIRECT;
 	}
 	count->frames[CULVERT_OUTCOME_NO_SOCKET]++;
 	return XDP_PASS;
+}
+
+SEC("xdp")
+int steer(struct xdp_md *ctx)
+{
+	return steer_frame(ctx, 0);
+}
+
+/* Loaded in its place where the fast path is allowed. */
+SEC("?xdp")
+int steer_fast(struct xdp_md *ctx)
+{
+	return steer_frame(ctx, 1);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -15,7 +15,8 @@
 	X(REDIRECTED, "bpf_redirected", "handed to the socket of its queue")            \
 	X(TO_HOST, "bpf_to_host", "kept for this host: its address, ARP or neighbours") \
 	X(NO_SOCKET, "bpf_no_socket", "its queue has no socket: left to the kernel")    \
-	X(MALFORMED, "bpf_malformed", "headers cut short: forwarded unread")
+	X(MALFORMED, "bpf_malformed", "headers cut short: forwarded unread")            \
+	X(FORWARDED, "bpf_forwarded", "sent to the peer port without user space")
 
 enum culvert_outcome {
 #define X(id, name, text) CULVERT_OUTCOME_##id,
@@ -27,6 +28,8 @@ enum culvert_outcome {
 /* Map `outcomes`: per CPU, key: receive queue (__u32). */
 struct culvert_outcomes {
 	__u64 frames[CULVERT_OUTCOME_COUNT];
+	__u64 forwarded_bytes;	   /* of the frames FORWARDED */
+	__u64 checksums_completed; /* likewise */
 };
 
 /* Key of map `host_addresses` (value: __u8, always 1). An IPv4 address lies in the first four of
@@ -47,6 +50,22 @@ struct culvert_settings {
 	__u8 zero[2];
 };
 
-_Static_assert(sizeof(struct culvert_outcomes) == 32, "layout");
+/* The fast path of one port, also global data: where the kernel may send frames by itself. The
+ * programs write error, lost_* and, when a redirect fails, on; user space the rest. */
+struct culvert_fast_path {
+	__u32 on;	    /* 0: every frame goes to the socket */
+	__u32 length_max;   /* bytes; longer frames go to the socket */
+	__u32 from, to;	    /* interface indexes, of this port and its peer */
+	__u64 netns_cookie; /* of both: an interface index is not unique among namespaces */
+	__u32 queues;	    /* the first ones have sockets; frames of others are the kernel's */
+	__u32 zero;
+	__u32 map_id;	    /* of map `peer` */
+	__s32 error;	    /* -errno of the redirect that turned `on` off; 0: none */
+	__u64 lost_full;    /* frames: the peer's ring was full, or they were too long for it */
+	__u64 lost_refused; /* frames: the peer takes none */
+};
+
+_Static_assert(sizeof(struct culvert_fast_path) == 56, "layout");
+_Static_assert(sizeof(struct culvert_outcomes) == 56, "layout");
 _Static_assert(sizeof(struct culvert_host_address) == 20, "layout");
 _Static_assert(sizeof(struct culvert_settings) == 12, "layout");

@@ -17,7 +17,8 @@ int cmd_version(int argc, char **argv)
 const struct command commands[] = {
 	{"run",
 		"run [--config FILE] [--engine E] [--mode M] [--require M] [--workers N] "
-		"[--queues N] [--busy] [--socket PATH] [--http ADDR:PORT] [--log LEVEL] [PORT "
+		"[--queues N] [--fast-path off|auto] [--busy] [--socket PATH] [--http ADDR:PORT] "
+		"[--log LEVEL] [PORT "
 		"PORT]",
 		"the daemon, in the foreground; two ports on the command line are patched together",
 		cmd_run},

@@ -14,7 +14,8 @@
 
 /* What the command line says; NULL and 0: nothing. */
 struct said {
-	const char *file, *engine, *mode, *require, *workers, *queues, *socket, *http, *log;
+	const char *file, *engine, *mode, *require, *workers, *queues, *socket, *http, *log,
+		*fast_path;
 	bool busy;
 	int n_ports;
 	char **ports;
@@ -27,6 +28,7 @@ static const struct option options[] = {
 	{"require", required_argument, NULL, 'r'},
 	{"workers", required_argument, NULL, 'w'},
 	{"queues", required_argument, NULL, 'q'},
+	{"fast-path", required_argument, NULL, 'f'},
 	{"busy", no_argument, NULL, 'b'},
 	{"socket", required_argument, NULL, 's'},
 	{"http", required_argument, NULL, 'h'},
@@ -47,6 +49,7 @@ static int read_options(int argc, char **argv, struct said *s, struct reason *r)
 		case 'r': s->require = optarg; break;
 		case 'w': s->workers = optarg; break;
 		case 'q': s->queues = optarg; break;
+		case 'f': s->fast_path = optarg; break;
 		case 'b': s->busy = true; break;
 		case 's': s->socket = optarg; break;
 		case 'h': s->http = optarg; break;
@@ -123,6 +126,8 @@ static int put_options(struct config *c, void *data, struct reason *r)
 		return err;
 	if (s->engine && config_engine_parse(s->engine, &c->engine))
 		return wrong(r, "--engine", s->engine, "auto, af_xdp, dpdk or relay");
+	if (s->fast_path && config_fast_path_parse(s->fast_path, &c->fast_path))
+		return wrong(r, "--fast-path", s->fast_path, "off or auto");
 	if (s->log) {
 		if (log_level_parse(s->log, &level))
 			return wrong(r, "--log", s->log, "error, warn, info or debug");

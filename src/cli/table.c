@@ -2,6 +2,7 @@
 #include "cli/table.h"
 
 #include <inttypes.h>
+#include <stdbool.h>
 #include <string.h>
 
 static const char *text(struct json_object *o, const char *key)
@@ -57,6 +58,37 @@ static uint64_t queues_sum(struct json_object *port, const char *key)
 	return sum;
 }
 
+static struct json_object *fast_path(struct json_object *port)
+{
+	struct json_object *value;
+
+	return port && json_object_object_get_ex(port, "fast_path", &value) ? value : NULL;
+}
+
+/* rx_... or tx_frames or _bytes, through user space and by the kernel. Bytes of frames that were
+ * lost on their way to the peer are not known, and stay in. */
+static uint64_t moved(struct json_object *ports, struct json_object *port, const char *direction,
+	const char *what)
+{
+	struct json_object *f = fast_path(port);
+	char key[32];
+	uint64_t sum;
+
+	snprintf(key, sizeof(key), "%s_%s", direction, what);
+	sum = queues_sum(port, key);
+	if (direction[0] == 'r')
+		return f ? sum + number(f, what) : sum;
+	for (size_t i = 0; port && i < length(ports); i++) {
+		f = fast_path(json_object_array_get_idx(ports, i));
+		if (!f || strcmp(text(f, "peer"), text(port, "name")) != 0)
+			continue;
+		sum += number(f, what);
+		if (strcmp(what, "frames") == 0)
+			sum -= number(f, "lost_full") + number(f, "lost_refused");
+	}
+	return sum;
+}
+
 /* "1.05M" of a rate; "-" without an earlier sample. */
 static const char *rate(char *buf, size_t size, uint64_t now, uint64_t before, double seconds)
 {
@@ -75,23 +107,40 @@ static const char *rate(char *buf, size_t size, uint64_t now, uint64_t before, d
 	return buf;
 }
 
-static void print_port(
-	FILE *to, struct json_object *port, struct json_object *before, double seconds)
+static void print_port(FILE *to, struct json_object *ports, struct json_object *port,
+	struct json_object *ports_before, double seconds)
 {
+	struct json_object *before = named(ports_before, text(port, "name"));
 	char rx[16], tx[16], rx_bits[16], tx_bits[16];
 
 	if (!before)
 		seconds = 0;
-#define RATE(buf, key, times)                                                                      \
-	rate(buf, sizeof(buf), queues_sum(port, key) * (times), queues_sum(before, key) * (times), \
-		seconds)
+#define RATE(buf, direction, what, times)                                     \
+	rate(buf, sizeof(buf), moved(ports, port, direction, what) * (times), \
+		moved(ports_before, before, direction, what) * (times), seconds)
 	fprintf(to,
 		"%-12s %-15s %-7s %-10s %-5s %6zu %14" PRIu64 " %14" PRIu64 " %8s %8s %8s %8s\n",
 		text(port, "name"), text(port, "device"), text(port, "engine"), text(port, "mode"),
-		text(port, "link"), length(list(port, "queues")), queues_sum(port, "rx_frames"),
-		queues_sum(port, "tx_frames"), RATE(rx, "rx_frames", 1), RATE(tx, "tx_frames", 1),
-		RATE(rx_bits, "rx_bytes", 8), RATE(tx_bits, "tx_bytes", 8));
+		text(port, "link"), length(list(port, "queues")),
+		moved(ports, port, "rx", "frames"), moved(ports, port, "tx", "frames"),
+		RATE(rx, "rx", "frames", 1), RATE(tx, "tx", "frames", 1),
+		RATE(rx_bits, "rx", "bytes", 8), RATE(tx_bits, "tx", "bytes", 8));
 #undef RATE
+}
+
+static void print_fast_path(FILE *to, struct json_object *port)
+{
+	struct json_object *f = fast_path(port);
+	bool on = f && strcmp(text(f, "on"), "true") == 0;
+
+	if (f && (on || number(f, "frames")))
+		fprintf(to,
+			"  %s: the kernel forwarded %" PRIu64 " frames to %s, %" PRIu64 " lost\n",
+			text(port, "name"), number(f, "frames"), text(f, "peer"),
+			number(f, "lost_full") + number(f, "lost_refused"));
+	if (f && !on && strcmp(text(f, "reason"), "not asked for") != 0)
+		fprintf(to, "  %s: no fast path: %s%s%s\n", text(port, "name"), text(f, "reason"),
+			text(f, "remedy")[0] ? "; " : "", text(f, "remedy"));
 }
 
 static void print_ports(
@@ -107,8 +156,7 @@ static void print_ports(
 	for (size_t i = 0; i < length(ports); i++) {
 		struct json_object *port = json_object_array_get_idx(ports, i);
 
-		print_port(to, port,
-			before ? named(list(before, "ports"), text(port, "name")) : NULL, seconds);
+		print_port(to, ports, port, before ? list(before, "ports") : NULL, seconds);
 	}
 	for (size_t i = 0; i < length(ports); i++) {
 		struct json_object *port = json_object_array_get_idx(ports, i);
@@ -118,6 +166,8 @@ static void print_ports(
 		fprintf(to, "  %s: %s%s%s\n", text(port, "name"), text(port, "reason"),
 			text(port, "remedy")[0] ? "; " : "", text(port, "remedy"));
 	}
+	for (size_t i = 0; i < length(ports); i++)
+		print_fast_path(to, json_object_array_get_idx(ports, i));
 }
 
 /* One line for each counter that is not zero. */

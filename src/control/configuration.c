@@ -334,6 +334,17 @@ int config_engine_parse(const char *text, uint32_t *ret_engine)
 	return -EINVAL;
 }
 
+int config_fast_path_parse(const char *text, uint32_t *ret_fast_path)
+{
+	if (strcmp(text, "auto") == 0)
+		*ret_fast_path = CONFIG_FAST_PATH_AUTO;
+	else if (strcmp(text, "off") == 0)
+		*ret_fast_path = CONFIG_FAST_PATH_OFF;
+	else
+		return -EINVAL;
+	return 0;
+}
+
 int config_mode_parse(const char *text, uint32_t *ret_mode)
 {
 	for (uint32_t m = PORT_MODE_AUTO; m <= PORT_MODE_ZERO_COPY; m++) {

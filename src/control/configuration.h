@@ -30,6 +30,8 @@ enum config_engine {
 enum config_checksums { CONFIG_CHECKSUMS_AUTO, CONFIG_CHECKSUMS_ON, CONFIG_CHECKSUMS_OFF };
 enum config_when { CONFIG_WHEN_FALLBACK, CONFIG_WHEN_ALWAYS };
 
+enum config_fast_path { CONFIG_FAST_PATH_OFF, CONFIG_FAST_PATH_AUTO };
+
 struct config_port {
 	char name[64];
 	char device[256];
@@ -63,6 +65,7 @@ struct config {
 	uint32_t engine; /* enum config_engine */
 	uint32_t n_ports;
 	struct config_port ports[PORTS_MAX];
+	uint32_t fast_path; /* enum config_fast_path */
 	uint32_t n_patches;
 	struct config_patch patches[PORTS_MAX];
 	uint32_t n_routes;
@@ -106,6 +109,8 @@ int config_read(const char *file, struct config **ret_config, struct reason *r);
 /* "auto", "zero-copy", "copy", "skb", with any for "xdp" too: 0 or -EINVAL. */
 int config_mode_parse(const char *text, uint32_t *ret_mode);
 int config_require_parse(const char *text, uint32_t *ret_mode);
+/* "off" or "auto": 0 or -EINVAL. */
+int config_fast_path_parse(const char *text, uint32_t *ret_fast_path);
 /* Sets an engine, by its word: 0 or -EINVAL. */
 int config_engine_parse(const char *text, uint32_t *ret_engine);
 

@@ -353,14 +353,17 @@ static int set_patches(struct reader *rd, const struct key *key, yaml_node_t *no
 	return err;
 }
 
+/* Its fields are the configuration's own. */
 static const struct key forward_keys[] = {
 	{"patch", set_patches},
+	{"fast_path", set_word, offsetof(struct config, fast_path), .right = "off or auto",
+		.parse = config_fast_path_parse},
 	{NULL},
 };
 
 static int set_forward(struct reader *rd, const struct key *key, yaml_node_t *node, void *field)
 {
-	return read_mapping(rd, node, "forward", forward_keys, field);
+	return read_mapping(rd, node, "forward", forward_keys, rd->config);
 }
 
 static const struct key when_key = {"when", set_word, offsetof(struct config_route, when),

@@ -111,12 +111,13 @@ static void check_ready(struct daemon *d, uint64_t now_ns)
 
 static int wait_ms(const struct daemon *d, uint64_t now_ns)
 {
-	int ms = links_wait_ms(d, now_ns);
-
+	int ms = links_wait_ms(d, now_ns), fast_ms = fast_path_wait_ms(d, now_ns);
 	int most = !d->ready						 ? 100
 		   : d->unix_server || d->http_server || d->before_trial ? SERVERS_MS
 									 : -1;
 
+	if (fast_ms >= 0 && (most < 0 || fast_ms < most))
+		most = fast_ms;
 	return ms < 0 || (most >= 0 && most < ms) ? most : ms;
 }
 
@@ -133,6 +134,7 @@ static void loop(struct daemon *d)
 		if (!d->ready)
 			links_refresh(d);
 		change_expire(d, now_ns);
+		fast_path_check(d, now_ns);
 		check_ready(d, now_ns);
 		n = epoll_wait(d->epoll_fd, events, 8, wait_ms(d, daemon_now_ns()));
 		for (int i = 0; i < n; i++) {

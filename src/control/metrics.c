@@ -112,6 +112,45 @@ static void ports(const struct daemon *d, FILE *to)
 	each_queue(d, to, queue_kernel, NULL);
 }
 
+static const struct fast_path_metric {
+	const char *name, *help;
+	size_t offset;
+} fast_path_metrics[] = {
+#define METRIC(field, help)                                                                   \
+	{                                                                                     \
+		"culvert_fast_path_" #field "_total", help, offsetof(struct fast_path, field) \
+	}
+	METRIC(frames, "Frames that the kernel forwarded by itself, the lost included."),
+	METRIC(bytes, "Bytes of them."),
+	METRIC(checksums_completed, "Partial TCP and UDP checksums completed in the kernel."),
+	METRIC(lost_full, "Frames of them lost: the peer had no room, or they were too long."),
+	METRIC(lost_refused, "Frames of them lost: the peer took none."),
+#undef METRIC
+};
+
+/* By the port on which frames arrived. */
+static void fast_paths(const struct daemon *d, FILE *to)
+{
+	struct fast_path f;
+	char name[160];
+
+	for (size_t i = 0; i < sizeof(fast_path_metrics) / sizeof(fast_path_metrics[0]); i++) {
+		head(to, fast_path_metrics[i].name, "counter", fast_path_metrics[i].help);
+		for (uint32_t k = 0; k < PORTS_MAX; k++) {
+			const struct port *p = d->ports[k].used ? d->ports[k].port : NULL;
+			uint64_t value;
+
+			if (!p || !p->engine->fast_path_read)
+				continue;
+			p->engine->fast_path_read(p, &f);
+			memcpy(&value, (const char *)&f + fast_path_metrics[i].offset,
+				sizeof(value));
+			fprintf(to, "%s{port=\"%s\"} %" PRIu64 "\n", fast_path_metrics[i].name,
+				label(name, sizeof(name), p->name), value);
+		}
+	}
+}
+
 static void modes(const struct daemon *d, FILE *to)
 {
 	char name[160], reason[700];
@@ -223,6 +262,7 @@ char *status_metrics(const struct daemon *d)
 	if (!to)
 		return NULL;
 	ports(d, to);
+	fast_paths(d, to);
 	modes(d, to);
 	frames(d, to);
 	if (d->relay)

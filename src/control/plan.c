@@ -80,6 +80,7 @@ static int plan_port(const struct config *c, const struct config_port *asked,
 		.tx_ring = asked->tx_ring ? asked->tx_ring : PLAN_RING_DEFAULT,
 		.busy = asked->busy,
 		.keep_host = asked->keep_host,
+		.fast_path = c->fast_path == CONFIG_FAST_PATH_AUTO,
 		.complete_checksums =
 			asked->checksums == CONFIG_CHECKSUMS_ON ||
 			(asked->checksums == CONFIG_CHECKSUMS_AUTO && is_virtual(asked->device, f)),

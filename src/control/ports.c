@@ -187,6 +187,7 @@ void port_close(struct daemon *d, uint32_t idx)
 	struct daemon_port *p = &d->ports[idx];
 	struct reason why = {0};
 
+	fast_path_stop(d, idx);
 	if (p->port)
 		p->port->engine->close(p->port);
 	p->port = NULL;

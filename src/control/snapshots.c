@@ -89,6 +89,7 @@ int workers_resume(struct daemon *d)
 	}
 	if (err)
 		log_error("out of memory: some workers stand still");
+	fast_path_update(d);
 	return err;
 }
 

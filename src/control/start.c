@@ -182,6 +182,7 @@ int daemon_start(struct daemon *d, struct reason *r)
 static void log_port(const struct daemon_port *p)
 {
 	uint64_t rx = 0, tx = 0, drops = 0, completed = 0;
+	struct fast_path fast = {0};
 
 	for (uint32_t i = 0; i < p->port->n_queues; i++) {
 		const struct queue_stats *s = &p->port->queues[i]->stats;
@@ -195,6 +196,13 @@ static void log_port(const struct daemon_port *p)
 	log_info("port %s: rx_frames=%llu tx_frames=%llu drops=%llu checksums_completed=%llu",
 		p->asked.name, (unsigned long long)rx, (unsigned long long)tx,
 		(unsigned long long)drops, (unsigned long long)completed);
+	if (p->port->engine->fast_path_read)
+		p->port->engine->fast_path_read(p->port, &fast);
+	if (fast.frames)
+		log_info("port %s: in the kernel: frames=%llu lost=%llu checksums_completed=%llu",
+			p->asked.name, (unsigned long long)fast.frames,
+			(unsigned long long)(fast.lost_full + fast.lost_refused),
+			(unsigned long long)fast.checksums_completed);
 }
 
 static void check_frame_law(const struct daemon *d)

@@ -26,11 +26,13 @@ struct daemon_port {
 	struct host_settings *changes; /* what open changed on the host */
 	uint32_t ifindex;	       /* 0: no network interface */
 	enum port_link link;
-	int peer;	      /* index, or -1 */
-	struct reason closed; /* why it is closed */
-	uint32_t backoff_s;   /* until the next try after this one */
-	uint64_t retry_ns;    /* next try to open; 0: none */
-	bool awaited;	      /* had a carrier before it was opened, and must have it again */
+	int peer;		     /* index, or -1 */
+	struct reason closed;	     /* why it is closed */
+	uint32_t backoff_s;	     /* until the next try after this one */
+	uint64_t retry_ns;	     /* next try to open; 0: none */
+	struct reason fast_path;     /* why the kernel doesn't forward by itself; empty: it does */
+	uint64_t fast_path_retry_ns; /* after a redirect failed; 0: none has */
+	bool awaited; /* had a carrier before it was opened, and must have it again */
 };
 
 struct daemon {
@@ -49,7 +51,8 @@ struct daemon {
 	struct server *unix_server, *http_server;
 	int signal_fd, epoll_fd;
 	uint64_t started_ns;
-	uint64_t ready_by_ns; /* carriers are waited for until then */
+	uint64_t ready_by_ns;	     /* carriers are waited for until then */
+	uint64_t fast_path_check_ns; /* next look */
 	bool ready;
 	bool stopping;
 	/* A trial: undone when nobody confirms it. */
@@ -92,6 +95,17 @@ int workers_resume(struct daemon *d);
 int workers_make(struct daemon *d, struct reason *r);
 int workers_start(struct daemon *d, struct reason *r);
 void workers_free(struct daemon *d);
+
+/* fast_path.c: forwarding in the kernel. */
+
+/* Lets the kernel forward between open ports that are patched, after any change of them. */
+void fast_path_update(struct daemon *d);
+/* Before port idx is closed: nothing is sent there by the kernel any more. */
+void fast_path_stop(struct daemon *d, uint32_t idx);
+/* Looks whether it still works, where it is due. */
+void fast_path_check(struct daemon *d, uint64_t now_ns);
+/* Milliseconds to the next look, or -1. */
+int fast_path_wait_ms(const struct daemon *d, uint64_t now_ns);
 
 /* links.c: what the kernel reports of links and addresses. */
 void links_read(struct daemon *d);

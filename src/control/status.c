@@ -98,7 +98,25 @@ static struct json_object *queue_json(const struct port *p, uint32_t idx)
 	return o;
 }
 
-static struct json_object *port_json(const struct daemon_port *dp)
+static struct json_object *fast_path_json(const struct daemon *d, const struct daemon_port *dp)
+{
+	struct json_object *o = json_object_new_object();
+	struct fast_path f;
+
+	dp->port->engine->fast_path_read(dp->port, &f);
+	json_object_object_add(o, "on", json_object_new_boolean(f.on));
+	add_text(o, "peer", dp->peer >= 0 ? d->ports[dp->peer].asked.name : "");
+	add_text(o, "reason", f.on ? "" : dp->fast_path.what);
+	add_text(o, "remedy", f.on ? "" : dp->fast_path.remedy);
+	add_number(o, "frames", f.frames);
+	add_number(o, "bytes", f.bytes);
+	add_number(o, "checksums_completed", f.checksums_completed);
+	add_number(o, "lost_full", f.lost_full);
+	add_number(o, "lost_refused", f.lost_refused);
+	return o;
+}
+
+static struct json_object *port_json(const struct daemon *d, const struct daemon_port *dp)
 {
 	struct json_object *o = json_object_new_object(), *queues = json_object_new_array();
 	const struct port *p = dp->port;
@@ -114,6 +132,8 @@ static struct json_object *port_json(const struct daemon_port *dp)
 	for (uint32_t i = 0; p && i < p->n_queues; i++)
 		json_object_array_add(queues, queue_json(p, i));
 	json_object_object_add(o, "queues", queues);
+	if (p && p->engine->fast_path_read)
+		json_object_object_add(o, "fast_path", fast_path_json(d, dp));
 	return o;
 }
 
@@ -223,7 +243,7 @@ char *status_json(const struct daemon *d)
 	add_text(o, "fallback", d->fallback ? d->fallback_why.what : "");
 	for (uint32_t i = 0; i < PORTS_MAX; i++) {
 		if (d->ports[i].used)
-			json_object_array_add(ports, port_json(&d->ports[i]));
+			json_object_array_add(ports, port_json(d, &d->ports[i]));
 	}
 	for (uint32_t w = 0; w < d->n_workers; w++) {
 		json_object_array_add(frames, frames_json(d, w));

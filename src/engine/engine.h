@@ -43,6 +43,7 @@ struct port_settings {
 	bool busy;		 /* poll without sleeping, prefer-busy-poll */
 	bool keep_host;		 /* frames for this host stay with the kernel (default true) */
 	bool complete_checksums; /* set by control for veth, tap, virtio */
+	bool fast_path;		 /* the kernel may forward to the peer by itself */
 };
 
 /* The memory shared by every UMEM engine: made by control before the first port opens. */
@@ -121,6 +122,16 @@ struct engine_counter {
 	uint64_t value;
 };
 
+/* Of what the kernel forwarded from a port to its peer without user space. */
+struct fast_path {
+	bool on;
+	int error;		/* -errno of a redirect that failed, and turned it off; 0: none */
+	uint64_t frames, bytes; /* handed over, the lost included */
+	uint64_t checksums_completed;
+	uint64_t lost_full;    /* frames: the peer had no room, or they were too long for it */
+	uint64_t lost_refused; /* frames: the peer takes none, `error` says why */
+};
+
 struct engine_ops {
 	const char *name; /* "af_xdp", "dpdk", "mem" */
 	/* Is this device's syntax this engine's? The first engine that says yes has it. */
@@ -151,6 +162,14 @@ struct engine_ops {
 	 * and reads its MAC address again; frames may be passing. NULL: the engine keeps none. */
 	int (*host_addresses)(struct port *p, const struct culvert_host_address *addresses,
 		size_t n, struct reason *ret_reason);
+	/* May the kernel forward from p to its peer by itself? 0, or -errno with the reason. NULL,
+	 * and the next two: the engine has no fast path. */
+	int (*fast_path_check)(
+		const struct port *p, const struct port *peer, struct reason *ret_reason);
+	/* Lets it (peer NULL: no more), after a check; frames may be passing. May be asked again at
+	 * any time, and then also forgets an error. On failure user space has the frames. */
+	int (*fast_path_set)(struct port *p, const struct port *peer, struct reason *ret_reason);
+	void (*fast_path_read)(const struct port *p, struct fast_path *ret);
 };
 
 /* engines.c: what was compiled in, NULL-terminated, in order of preference. */

@@ -32,8 +32,8 @@ compare("command", set(re.findall(r"^\*([a-z]+)\*$", section, re.M)),
         set(re.findall(r"^  culvert ([a-z]+)", usage, re.M)))
 section = page.split("# OPTIONS OF RUN")[1].split("\n# ")[0]
 run = re.search(r"^  culvert run (.*)$", usage, re.M).group(1)
-compare("option of run", set(re.findall(r"^\*--([a-z]+)\*", section, re.M)),
-        set(re.findall(r"--([a-z]+)", run)))
+compare("option of run", set(re.findall(r"^\*--([a-z-]+)\*", section, re.M)),
+        set(re.findall(r"--([a-z-]+)", run)))
 
 page = text("deploy/man/culvert.yaml.5.scd").split("# EXAMPLE")[0]
 keys = set(re.findall(r"""^\s*\{"([a-z_]+)", set_""", text("src/relay/route.c"), re.M))

@@ -37,7 +37,7 @@ static void everything(void **state)
 		     "      rx_ring: 1024, tx_ring: 512, busy: yes, keep_host: off,\n"
 		     "      checksums: on }\n"
 		     "  - eth1\n"
-		     "forward:\n  patch: [[wan, eth1]]\n"
+		     "forward:\n  patch: [[wan, eth1]]\n  fast_path: auto\n"
 		     "relay:\n"
 		     "  - { name: web, listen: \"tcp:127.0.0.1:80\", when: always,\n"
 		     "      to: [\"tcp:10.0.0.2:80\", \"tcp:10.0.0.3:80\"] }\n"
@@ -47,6 +47,7 @@ static void everything(void **state)
 	assert_int_equal(c->workers, 2);
 	assert_int_equal(c->slots, 16384);
 	assert_int_equal(c->engine, CONFIG_ENGINE_AF_XDP);
+	assert_int_equal(c->fast_path, CONFIG_FAST_PATH_AUTO);
 	assert_int_equal(c->n_ports, 2);
 	assert_string_equal(c->ports[0].name, "wan");
 	assert_string_equal(c->ports[0].device, "eth0");
@@ -78,6 +79,7 @@ static void defaults(void **state)
 
 	assert_int_equal(c->workers, 1);
 	assert_int_equal(c->slots, 0);
+	assert_int_equal(c->fast_path, CONFIG_FAST_PATH_OFF);
 	assert_int_equal(c->engine, CONFIG_ENGINE_AUTO);
 	assert_int_equal(c->log, LOG_LEVEL_INFO);
 	assert_int_equal(c->drain_ns, 10000000000ULL);
@@ -92,7 +94,9 @@ static void unknown_keys(void **state)
 	bad("ports:\n  - device: a\n    mod: copy\n", "c.yaml:3: unknown key \"mod\"", "\"mode\"?");
 	bad("ports: [a]\nxyzzyx: 2\n", "unknown key", "knows workers slots");
 	bad("relay:\n  - lisen: tcp:1.2.3.4:5\n", "c.yaml:2: unknown key \"lisen\"", "\"listen\"?");
-	bad("ports: [a]\nforward: { fast_path: on }\n", "c.yaml:2: unknown key", "patch");
+	bad("ports: [a]\nforward: { pach: [] }\n", "c.yaml:2: unknown key", "\"patch\"?");
+	bad("ports: [a]\nforward: { fast_path: on }\n", "c.yaml:2: fast_path: \"on\"",
+		"off or auto");
 	bad("ports: [a]\nlog: info\nlog: warn\n", "c.yaml:3: key \"log\" is there twice", "remove");
 }
 

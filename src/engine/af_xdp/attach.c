@@ -25,8 +25,15 @@ static int say_nothing(enum libbpf_print_level level, const char *format, va_lis
 	return 0;
 }
 
-static int load(uint32_t n_queues, bool frags, struct steer **ret_program)
+static struct bpf_program *chosen(const struct xdp_port *p, struct steer *program)
 {
+	return p && p->fast_path_loaded ? program->progs.steer_fast : program->progs.steer;
+}
+
+/* p: NULL for a program that is only tried. */
+static int load(const struct xdp_port *p, uint32_t n_queues, bool frags, struct steer **ret_program)
+{
+	struct bpf_program *main_program;
 	struct steer *program;
 	int err;
 
@@ -37,9 +44,11 @@ static int load(uint32_t n_queues, bool frags, struct steer **ret_program)
 	if ((err = bpf_map__set_max_entries(program->maps.sockets, n_queues)) ||
 		(err = bpf_map__set_max_entries(program->maps.outcomes, n_queues)))
 		goto destroy;
+	main_program = chosen(p, program);
+	xdp_fast_path_select(p, program);
 	if (frags)
-		bpf_program__set_flags(program->progs.steer,
-			bpf_program__flags(program->progs.steer) | BPF_F_XDP_HAS_FRAGS);
+		bpf_program__set_flags(
+			main_program, bpf_program__flags(main_program) | BPF_F_XDP_HAS_FRAGS);
 	err = steer__load(program);
 	if (err)
 		goto destroy;
@@ -53,7 +62,7 @@ destroy:
 int xdp_program_try(struct reason *r)
 {
 	struct steer *program;
-	int err = load(1, false, &program);
+	int err = load(NULL, 1, false, &program);
 
 	if (err)
 		return explain_load(err, r);
@@ -63,8 +72,21 @@ int xdp_program_try(struct reason *r)
 
 int xdp_program_load(struct xdp_port *p, bool keep_host, bool frags, struct reason *r)
 {
-	int err = load(p->device.rx_queues, frags, &p->program);
+	int err = -1;
 
+	p->fast_path_loaded = xdp_fast_path_may(p, frags);
+	if (p->fast_path_loaded) {
+		err = load(p, p->device.rx_queues, frags, &p->program);
+		if (!err)
+			err = xdp_fast_path_watch(p);
+		if (err) {
+			xdp_fast_path_explain(p, err);
+			xdp_program_unload(p);
+			p->fast_path_loaded = false;
+		}
+	}
+	if (!p->fast_path_loaded)
+		err = load(p, p->device.rx_queues, frags, &p->program);
 	if (err)
 		return explain_load(err, r);
 	memcpy(p->program->bss->settings.mac, p->device.mac, sizeof(p->device.mac));
@@ -106,7 +128,7 @@ bool xdp_program_holder(const struct device *d, struct xdp_holder *ret)
 int xdp_program_attach(struct xdp_port *p, uint32_t flags, struct reason *r)
 {
 	LIBBPF_OPTS(bpf_link_create_opts, options, .flags = flags);
-	int fd = bpf_program__fd(p->program->progs.steer);
+	int fd = bpf_program__fd(chosen(p, p->program));
 	struct xdp_holder holder;
 
 	/* The other mode's program would let ours be attached and then get the frames first. */

@@ -20,6 +20,7 @@ int device_read(const char *name, struct device *ret_device, struct reason *r);
 
 /* features.c: enum netdev_xdp_act of linux/netdev.h. */
 #define XDP_FEATURES_FORWARD  0x3ULL /* basic actions and redirect */
+#define XDP_FEATURE_TARGET    0x4ULL /* frames can be redirected to it */
 #define XDP_FEATURE_ZERO_COPY 0x8ULL
 #define XDP_FEATURE_RX_FRAGS  0x20ULL
 int device_xdp_features(uint32_t ifindex, uint64_t *ret_features);

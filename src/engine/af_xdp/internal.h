@@ -6,7 +6,8 @@
 #include "engine/engine.h"
 #include "frame/pool.h"
 
-struct steer; /* the skeleton */
+struct culvert_outcomes; /* culvert/abi.h */
+struct steer;		 /* the skeleton */
 
 struct xdp_queue {
 	struct queue base;
@@ -28,6 +29,10 @@ struct xdp_port {
 	const struct memory *memory;
 	struct steer *program;
 	int link_fd; /* -1: not attached */
+	bool complete_checksums, fast_path_wanted;
+	bool fast_path_loaded;
+	struct reason fast_path_refused; /* why it is not loaded */
+	uint32_t fast_path_peer;	 /* interface index in map `peer`; 0: none */
 	uint32_t n_queues;
 	struct xdp_queue *queues; /* [n_queues] */
 	struct queue **queue_list;
@@ -83,3 +88,19 @@ struct xdp_holder {
 bool xdp_program_holder(const struct device *d, struct xdp_holder *ret);
 /* Loads and forgets: may this process? */
 int xdp_program_try(struct reason *r);
+
+/* fast_path.c: forwarding in the kernel. */
+/* Sets p->fast_path_refused when not. frags: frames may lie in several buffers. */
+bool xdp_fast_path_may(struct xdp_port *p, bool frags);
+/* Before loading: which of the programs and maps. p may be NULL. */
+void xdp_fast_path_select(const struct xdp_port *p, struct steer *program);
+/* After loading: from then on no lost frame is missed. */
+int xdp_fast_path_watch(struct xdp_port *p);
+/* Why loading or watching failed. */
+void xdp_fast_path_explain(struct xdp_port *p, int err);
+int xdp_fast_path_check(
+	const struct port *base, const struct port *peer, struct reason *ret_reason);
+int xdp_fast_path_set(struct port *base, const struct port *peer, struct reason *ret_reason);
+void xdp_fast_path_read(const struct port *base, struct fast_path *ret);
+/* Outcomes of one queue, summed over CPUs. */
+void xdp_outcomes_read(const struct xdp_port *p, uint32_t queue, struct culvert_outcomes *ret);

@@ -333,6 +333,8 @@ static int open_port(const struct port_settings *s, const struct memory *m, stru
 		(err = xdp_check(s, &p->device, m->slot_size, r)))
 		goto fail;
 	p->base.engine = &af_xdp_engine;
+	p->complete_checksums = s->complete_checksums;
+	p->fast_path_wanted = s->fast_path;
 	snprintf(p->base.name, sizeof(p->base.name), "%s", s->name);
 	snprintf(p->base.device, sizeof(p->base.device), "%s", p->device.name);
 	p->base.mtu_max = mtu_of_slot(m->slot_size);
@@ -360,24 +362,6 @@ static const char *const outcome_names[] = {
 #undef X
 };
 
-/* Summed over CPUs. */
-static void read_outcomes(const struct xdp_port *p, uint32_t queue, struct culvert_outcomes *ret)
-{
-	int n_cpus = libbpf_num_possible_cpus();
-	struct culvert_outcomes *each;
-
-	*ret = (struct culvert_outcomes){0};
-	each = n_cpus > 0 ? calloc((size_t)n_cpus, sizeof(*each)) : NULL;
-	if (each &&
-		bpf_map_lookup_elem(bpf_map__fd(p->program->maps.outcomes), &queue, each) == 0) {
-		for (int cpu = 0; cpu < n_cpus; cpu++) {
-			for (int i = 0; i < CULVERT_OUTCOME_COUNT; i++)
-				ret->frames[i] += each[cpu].frames[i];
-		}
-	}
-	free(each);
-}
-
 static uint32_t counters(
 	const struct port *base, uint32_t queue, struct engine_counter *ret, uint32_t n)
 {
@@ -390,7 +374,7 @@ static uint32_t counters(
 	if (queue >= p->n_queues)
 		return 0;
 	getsockopt(p->queues[queue].fd, SOL_XDP, XDP_STATISTICS, &k, &size);
-	read_outcomes(p, queue, &outcomes);
+	xdp_outcomes_read(p, queue, &outcomes);
 	const struct engine_counter all[] = {
 		{"rx_dropped", k.rx_dropped},
 		{"rx_ring_full", k.rx_ring_full},
@@ -404,6 +388,11 @@ static uint32_t counters(
 		ret[i] = all[i];
 	for (uint32_t o = 0; i < n && o < CULVERT_OUTCOME_COUNT; o++, i++)
 		ret[i] = (struct engine_counter){outcome_names[o], outcomes.frames[o]};
+	if (i < n)
+		ret[i++] = (struct engine_counter){"bpf_forwarded_bytes", outcomes.forwarded_bytes};
+	if (i < n)
+		ret[i++] = (struct engine_counter){
+			"bpf_checksums_completed", outcomes.checksums_completed};
 	return i;
 }
 
@@ -421,4 +410,7 @@ const struct engine_ops af_xdp_engine = {
 	.counters = counters,
 	.ifindex = ifindex,
 	.host_addresses = af_xdp_host_addresses,
+	.fast_path_check = xdp_fast_path_check,
+	.fast_path_set = xdp_fast_path_set,
+	.fast_path_read = xdp_fast_path_read,
 };
