@@ -5,11 +5,16 @@ from harness import Machine, expect, forwarder, main, say
 MTU = 3498  # the largest with which a frame and its headroom fit everywhere (field: veth 3520)
 
 
+def left_out():
+    """net_af_packet gets a tag beside the frame and puts it back as 0x8100, whatever it was."""
+    return ["--without", "vlan-double-ipv6"] if harness.OPTIONS.engine == "dpdk" else []
+
+
 def ordinary():
     """every size from a runt to 1514 bytes in every kind"""
     m = Machine()
     f = forwarder(m.ports)
-    lanes = m.frames("exact", "--both", "--sizes", "14-1514")
+    lanes = m.frames("exact", "--both", "--sizes", "14-1514", *left_out())
     say(lanes)
     check(m, f, lanes)
 
@@ -19,7 +24,7 @@ def large():
     m = Machine(mtu=MTU)
     f = forwarder(m.ports)
     lanes = m.frames("exact", "--both", "--rotate", "--sizes", f"60-{MTU + 14}/3",
-                     "--sizes", f"{MTU}-{MTU + 14}")
+                     "--sizes", f"{MTU}-{MTU + 14}", *left_out())
     say(lanes)
     check(m, f, lanes)
 

@@ -306,7 +306,9 @@ def ports_config(ports, mode=None, workers=1, more="", patch=True, engine=None, 
     lines = [f"workers: {workers}", f"engine: {engine or OPTIONS.engine}", "ports:"]
     for name, device in ports.items():
         if OPTIONS.engine == "dpdk":
-            device = f"dpdk:net_af_packet_{device},iface={device}"
+            # A ring slot must hold the largest frame; a queue for each worker.
+            device = (f"dpdk:net_af_packet_{device},iface={device},qpairs={workers},"
+                      "framesz=4096,blocksz=4096,framecnt=1024")
             lines.append(f'  - {{ name: {name}, device: "{device}" }}')
         else:
             lines.append(f"  - {{ name: {name}, device: {device}, mode: {mode}, "
