@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -150,15 +151,27 @@ static void accept_failed(struct listener *l, int err)
 		pause_until(l, loop->now_ns + PAUSE_NS);
 }
 
+/* What helps against it. */
+static const char *remedy(int err)
+{
+	switch (err) {
+	case EMFILE: return "raise LimitNOFILE (ulimit -n), or lower max_connections";
+	case ENFILE: return "raise fs.file-max";
+	case EADDRNOTAVAIL:
+	case EADDRINUSE:
+		return "local ports are used up: widen net.ipv4.ip_local_port_range, or set source";
+	case EPERM:
+	case EACCES: return "a firewall rule or a missing right is in the way";
+	default: return "free memory, or lower max_connections";
+	}
+}
+
 void loop_exhausted(struct loop *loop, const char *call, int err)
 {
-	if (loop->emfile_logged_ns && loop->now_ns < loop->emfile_logged_ns + LOG_EVERY_NS)
+	if (loop->exhausted_ns && loop->now_ns < loop->exhausted_ns + LOG_EVERY_NS)
 		return;
-	loop->emfile_logged_ns = loop->now_ns;
-	log_write(LOG_LEVEL_ERROR, "relay: %s: %s; connections wait in the queue; %s", call,
-		err == EMFILE ? "all descriptors are used" : strerrordesc_np(err),
-		err == EMFILE ? "raise LimitNOFILE (ulimit -n)"
-			      : "free memory, or lower max_connections");
+	loop->exhausted_ns = loop->now_ns;
+	log_error("relay: %s: %s; %s", call, strerrordesc_np(err), remedy(err));
 }
 
 bool route_admits(const struct route_settings *s, const struct sockaddr *client)

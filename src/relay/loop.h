@@ -50,7 +50,7 @@ struct loop {
 	struct probe *probes;
 	struct udp *udps;
 	struct session *dead_sessions;
-	uint64_t emfile_logged_ns;
+	uint64_t exhausted_ns;
 
 	_Atomic(struct message *) inbox; /* pushed by any thread, newest first */
 	_Atomic uint32_t load;		 /* connections here or on their way; any thread */

@@ -25,5 +25,5 @@ static inline uint64_t relay_load(struct relay *relay)
 	return n;
 }
 
-/* Says, at most every 10 s, that a system call found no descriptors or no memory. */
+/* Says, at most every 10 s, that this machine refused a system call, and what helps. */
 void loop_exhausted(struct loop *loop, const char *call, int err);
