@@ -24,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "engine/af_xdp/af_xdp.h"
+#include "culvert/abi.h"
 #include "engine/af_xdp/internal.h"
 #include "frame/pool.h"
 #include "worker/worker.h"
@@ -419,7 +419,7 @@ static void keeps_what_is_the_hosts(void **state)
 	run("ip addr add 192.0.2.1/24 dev near0");
 	run("ip link set far0 address 02:00:00:00:00:99");
 	bed_open_both(&t, (struct port_settings){.keep_host = true});
-	assert_int_equal(af_xdp_host_addresses(t.ports[0], &own, 1, &t.why), 0);
+	assert_int_equal(t.ports[0]->engine->host_addresses(t.ports[0], &own, 1, &t.why), 0);
 
 	/* who-has 192.0.2.1 and 192.0.2.2 */
 	uint8_t ask[42] = "\xff\xff\xff\xff\xff\xff\x02\0\0\0\0\x99\x08\x06\0\1\x08\0\6\4\0\1"
@@ -436,7 +436,7 @@ static void keeps_what_is_the_hosts(void **state)
 	assert_true(counter_read(&t.ports[0]->queues[0]->stats.rx_frames) >= 1);
 
 	/* Forgotten: the same question is forwarded. */
-	assert_int_equal(af_xdp_host_addresses(t.ports[0], NULL, 0, &t.why), 0);
+	assert_int_equal(t.ports[0]->engine->host_addresses(t.ports[0], NULL, 0, &t.why), 0);
 	ask[41] = 1;
 	assert_int_equal(send(t.far[0], ask, sizeof(ask), 0), sizeof(ask));
 	for (double end = now() + PATIENCE_S; now() < end; turn(&t)) {
@@ -459,6 +459,27 @@ static void names_who_holds_the_device(void **state)
 	assert_non_null(strstr(t.why.what, "another XDP program (steer, id "));
 	assert_non_null(strstr(t.why.remedy, "ip link set dev near0 xdp off"));
 	every_length(&t, 60, 61); /* the first one was not disturbed */
+	bed_end(&t);
+}
+
+/* A tunnel's packets begin with the IP header: taken for Ethernet they would be nonsense. */
+static void refuses_what_is_no_ethernet(void **state)
+{
+	struct port_settings s = {.name = "c", .device = "flat"};
+	const struct engine_ops *engine = engine_find(s.device, NULL);
+	enum port_mode mode;
+	struct port *port;
+	struct bed t;
+
+	if (access("/dev/net/tun", R_OK | W_OK) != 0)
+		skip();
+	bed_make(&t, 1500, 1, 1);
+	run("ip tuntap add dev flat mode tun && ip link set flat up");
+	assert_int_equal(engine->probe(&s, &mode, &t.why), -EINVAL);
+	assert_non_null(strstr(t.why.what, "no Ethernet device"));
+	assert_int_equal(engine->open(&s, &t.memory, &port, &t.why), -EINVAL);
+	assert_non_null(strstr(t.why.remedy, "tap"));
+	run("ip link del flat");
 	bed_end(&t);
 }
 
@@ -676,6 +697,7 @@ int main(void)
 		cmocka_unit_test(survives_overload),
 		cmocka_unit_test(keeps_what_is_the_hosts),
 		cmocka_unit_test(names_who_holds_the_device),
+		cmocka_unit_test(refuses_what_is_no_ethernet),
 		cmocka_unit_test(opens_and_closes_many_times),
 		cmocka_unit_test(waits_for_the_kernel_to_let_go),
 		cmocka_unit_test(survives_a_device_that_goes),

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "culvert/abi.h"
-#include "engine/af_xdp/af_xdp.h"
 #include "engine/af_xdp/explain.h"
 #include "engine/af_xdp/internal.h"
 #include "steer.skel.h"
@@ -188,7 +187,7 @@ static void forget_others(int map, const struct culvert_host_address *list, size
 	free(old);
 }
 
-int af_xdp_host_addresses(struct port *base, const struct culvert_host_address *addresses, size_t n,
+int xdp_host_addresses(struct port *base, const struct culvert_host_address *addresses, size_t n,
 	struct reason *ret_reason)
 {
 	struct xdp_port *p = (struct xdp_port *)base;

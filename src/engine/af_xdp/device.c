@@ -6,6 +6,7 @@
 #include <linux/ethtool.h>
 #include <linux/sockios.h>
 #include <net/if.h>
+#include <net/if_arp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -77,8 +78,11 @@ int device_read(const char *name, struct device *ret_device, struct reason *r)
 		err = -errno;
 	if (!err && ioctl(fd, SIOCGIFFLAGS, &request) == 0)
 		d.up = (request.ifr_flags & IFF_UP) != 0;
-	if (!err && ioctl(fd, SIOCGIFHWADDR, &request) == 0)
+	if (!err && ioctl(fd, SIOCGIFHWADDR, &request) == 0) {
+		d.ethernet = request.ifr_hwaddr.sa_family == ARPHRD_ETHER ||
+			     request.ifr_hwaddr.sa_family == ARPHRD_LOOPBACK;
 		memcpy(d.mac, request.ifr_hwaddr.sa_data, sizeof(d.mac));
+	}
 	if (!err)
 		read_ethtool(fd, &request, &d);
 	close(fd);

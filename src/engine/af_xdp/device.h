@@ -13,6 +13,7 @@ struct device {
 	uint32_t mtu; /* bytes */
 	uint8_t mac[6];
 	bool up;
+	bool ethernet; /* its frames begin with an Ethernet header */
 	uint32_t rx_queues;
 };
 

@@ -86,6 +86,11 @@ struct xdp_holder {
 	char name[16];
 };
 bool xdp_program_holder(const struct device *d, struct xdp_holder *ret);
+/* For engine_ops: replaces the addresses of the device that stay with the kernel (keep_host). New
+ * ones are added before old ones go, so an address in both lists is never missing. At most
+ * CULVERT_HOST_ADDRESSES_MAX (-E2BIG: the first ones are kept). */
+int xdp_host_addresses(struct port *p, const struct culvert_host_address *addresses, size_t n,
+	struct reason *ret_reason);
 /* Loads and forgets: may this process? */
 int xdp_program_try(struct reason *r);
 

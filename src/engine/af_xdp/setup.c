@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include "culvert/abi.h"
-#include "engine/af_xdp/af_xdp.h"
 #include "engine/af_xdp/explain.h"
 #include "engine/af_xdp/internal.h"
 #include "engine/af_xdp/setup.h"
@@ -62,6 +61,10 @@ int xdp_check(
 	if (s->mode == PORT_MODE_DPDK || s->require == PORT_MODE_DPDK)
 		return reason_set(
 			r, -EINVAL, "device: dpdk:...", "%s is a network device: no dpdk", d->name);
+	if (!d->ethernet)
+		return reason_set(r, -EINVAL, "name an Ethernet device (of tun: one in mode tap)",
+			"%s is no Ethernet device: its packets have no header to forward them by",
+			d->name);
 	if (s->mode != PORT_MODE_AUTO && s->mode < s->require)
 		return reason_set(r, -EINVAL, NULL, "%s: mode %s is below what is required (%s)",
 			s->name, port_mode_name(s->mode), port_mode_name(s->require));
@@ -123,7 +126,8 @@ static int attach_native(struct xdp_port *p, const struct port_settings *s, stru
 		xdp_program_attach(p, XDP_FLAGS_DRV_MODE, &ignored) == 0)
 		return 0;
 	xdp_program_unload(p);
-	return xdp_program_load(p, s->keep_host, false, r) ? -EIO : err;
+	/* -ENOMEM, as without a program there is no lower step. */
+	return xdp_program_load(p, s->keep_host, false, r) ? -ENOMEM : err;
 }
 
 static bool wanted(const struct port_settings *s, enum port_mode m)
@@ -314,6 +318,8 @@ static void note_unbound_queues(struct xdp_port *p)
 		return;
 	note(r, "queues %u to %u of %s are not bound: their frames stay with the kernel",
 		p->n_queues, p->device.rx_queues - 1, p->device.name);
+	if (r->remedy[0])
+		return; /* what leads to a better mode helps more */
 	snprintf(r->remedy, sizeof(r->remedy), "`queues: 0`, or ethtool -L %s combined %u",
 		p->device.name, p->n_queues);
 }
@@ -409,7 +415,7 @@ const struct engine_ops af_xdp_engine = {
 	.close = close_port,
 	.counters = counters,
 	.ifindex = ifindex,
-	.host_addresses = af_xdp_host_addresses,
+	.host_addresses = xdp_host_addresses,
 	.fast_path_check = xdp_fast_path_check,
 	.fast_path_set = xdp_fast_path_set,
 	.fast_path_read = xdp_fast_path_read,
