@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -388,6 +389,8 @@ def main():
     copies()
 
 
+# A time limit ends us by SIGTERM: what we started ends too.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 try:
     main()
 finally:

@@ -544,6 +544,8 @@ def main(cubic=True):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     signal.signal(signal.SIGALRM, on_alarm)
+    # Whoever ends us early must not leave our children behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     print(f"# namespace of its own: {'yes' if isolate(cubic) else 'no'}; "
           f"deadlines times {SLOW}; soft limit was {soft}", flush=True)
     print(f"1..{len(tests)}", flush=True)
