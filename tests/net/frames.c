@@ -22,13 +22,13 @@ static const char usage[] =
 	"usage: frames exact|flows|blast --from WIRE --to WIRE [--both] [options]\n"
 	"  a WIRE is NETNS-FILE:DEVICE\n"
 	"  exact: --sizes LOW-HIGH[/STEP] (may be repeated) --rotate (one kind a size) --seed N\n"
-	"         --without KIND\n"
+	"         --without KIND (may be repeated)\n"
 	"  flows: --flows N --count N (frames of each flow) --size BYTES --window N\n"
 	"  blast: --seconds S --size BYTES --flows N\n";
 
 struct options {
-	const char *from, *to, *without;
-	bool both, rotate;
+	const char *from, *to;
+	bool both, rotate, without[CRAFT_KINDS];
 	uint32_t low[16], high[16], step[16], n_sizes;
 	uint32_t flows, size, window;
 	uint64_t count, seed;
@@ -88,9 +88,7 @@ static struct plan *plan_make(const struct options *o, size_t *ret_n)
 	for (uint32_t i = 0; i < o->n_sizes; i++) {
 		for (uint32_t size = o->low[i]; size <= o->high[i]; size += o->step[i]) {
 			for (uint32_t k = 0; k < CRAFT_KINDS; k++) {
-				if (size < craft_size_min(k))
-					continue;
-				if (o->without && strcmp(craft_name(k), o->without) == 0)
+				if (size < craft_size_min(k) || o->without[k])
 					continue;
 				if (o->rotate && k != size / o->step[i] % CRAFT_KINDS)
 					continue;
@@ -275,13 +273,22 @@ static bool sizes_parse(struct options *o, const char *text)
 	       o->step[i] > 0;
 }
 
+static bool without_parse(struct options *o, const char *name)
+{
+	for (uint32_t k = 0; k < CRAFT_KINDS; k++) {
+		if (strcmp(craft_name(k), name) == 0)
+			return o->without[k] = true;
+	}
+	return false;
+}
+
 static bool options_parse(struct options *o, int argc, char **argv)
 {
 	static const struct option names[] = {{"from", 1, NULL, 'f'}, {"to", 1, NULL, 't'},
 		{"both", 0, NULL, 'b'}, {"rotate", 0, NULL, 'r'}, {"sizes", 1, NULL, 's'},
 		{"seed", 1, NULL, 'e'}, {"flows", 1, NULL, 'n'}, {"count", 1, NULL, 'c'},
-		{"size", 1, NULL, 'z'}, {"window", 1, NULL, 'w'}, {"without", 1, NULL, 'o'},
-		{"seconds", 1, NULL, 'd'}, {0}};
+		{"size", 1, NULL, 'z'}, {"window", 1, NULL, 'w'}, {"seconds", 1, NULL, 'd'},
+		{"without", 1, NULL, 'o'}, {0}};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", names, NULL)) != -1) {
@@ -294,12 +301,15 @@ static bool options_parse(struct options *o, int argc, char **argv)
 			if (!sizes_parse(o, optarg))
 				return false;
 			break;
+		case 'o':
+			if (!without_parse(o, optarg))
+				return false;
+			break;
 		case 'e': o->seed = strtoull(optarg, NULL, 0); break;
 		case 'n': o->flows = (uint32_t)strtoul(optarg, NULL, 0); break;
 		case 'c': o->count = strtoull(optarg, NULL, 0); break;
 		case 'z': o->size = (uint32_t)strtoul(optarg, NULL, 0); break;
 		case 'w': o->window = (uint32_t)strtoul(optarg, NULL, 0); break;
-		case 'o': o->without = optarg; break;
 		case 'd': o->seconds = strtod(optarg, NULL); break;
 		default: return false;
 		}

@@ -184,4 +184,5 @@ def vlan_devices():
     m.unchanged()
 
 
-main(mixed, offloads_off, vlan_devices)
+if __name__ == "__main__":
+    main(mixed, offloads_off, vlan_devices)

@@ -232,6 +232,8 @@ static const char *remedy_of(const struct dpdk_device *d, const char *said)
 {
 	if (d->pci)
 		return "`culvert doctor` says how it can be bound (IOMMU, vfio, huge pages)";
+	if (strstr(said, "ddress already in use"))
+		return "stop the program that has that socket, or remove what a dead one left";
 	if (strstr(said, "bind") || strstr(said, "onnect") || strstr(said, "sock"))
 		return "is the other end running, and is its socket's path right?";
 	return "are the driver's name and arguments right? `--log debug` shows what it says";

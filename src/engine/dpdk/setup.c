@@ -300,7 +300,9 @@ static int set_up(struct dpdk_port *p, const struct port_settings *s, const stru
 		find_wait_fds(p);
 	promiscuous(p);
 	note_driver(p);
+	eal_listen();
 	err = dpdk_counters_make(p);
+	eal_listen_end();
 	return err ? reason_set(r, err, NULL, "%s: out of memory", p->device.name) : 0;
 }
 

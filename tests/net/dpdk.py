@@ -1,0 +1,183 @@
+"""DPDK ports between hosts: over taps, packet sockets, memif, vhost, and beside AF_XDP."""
+import signal
+
+from harness import Culvert, Machine, expect, main, run, say, settings, skip, wait_for
+from traffic import ADDRESS, Transfer, checksum_errors, pings, udp
+
+SIZES_WHOLE = (0, 56, 1400)  # pings that are not fragmented
+
+
+def config(wan, lan):
+    return f"""ports:
+  - {{ name: wan, device: "{wan}" }}
+  - {{ name: lan, device: "{lan}" }}
+forward:
+  patch: [[wan, lan]]
+"""
+
+
+def packet(device, number=0):
+    return f"dpdk:net_af_packet{number},iface={device}"
+
+
+def segments_off(m):
+    """Packet sockets would be handed segments merged to 64 KiB, which no ring slot holds."""
+    for host, device in ((m.a, "a0"), (m.b, "b0")):
+        host.run("ethtool", "-K", device, "tso", "off", "gso", "off")
+
+
+def whole_pings(m):
+    for host, far in ((m.a, 2), (m.b, 1)):
+        for address in (f"10.77.0.{far}", f"fd77::{far}"):
+            for size in SIZES_WHOLE:
+                host.run("ping", "-n", "-q", "-c", 5, "-i", 0.02, "-W", 20, "-s", size, address)
+
+
+def transfers(m):
+    """TCP both ways over both families at once; no host counts a bad checksum."""
+    before = [checksum_errors(host) for host in m.hosts]
+    running = [Transfer(a, b, family, number) for family in ADDRESS
+               for a, b, number in ((m.a, m.b, 2), (m.b, m.a, 1))]
+    for t in running:
+        t.finish()
+    for host, was in zip(m.hosts, before):
+        bad = {k: v for k, v in checksum_errors(host).items() if v != was.get(k, 0)}
+        expect(not bad, f"host {host.name} counted {bad}")
+    say(f"TCP: {sum(t.sent for t in running) >> 20} MiB in all")
+
+
+def mbufs_rest(f, port):
+    """What lies in the driver's rings when nothing is sent is bounded by them."""
+    k = f.port(port)["queues"][0]["kernel"]
+    expect(k["mbufs_in_use"] < k["mbufs"], f"{port}: {k}")
+
+
+def taps():
+    """net_tap: ping, UDP and TCP of every sort, through taps bridged to the hosts"""
+    m = Machine(ipv6=True, addresses=True)
+    f = Culvert(config("dpdk:net_tap0,iface=t0", "dpdk:net_tap1,iface=t1"))
+    for tap, port, bridge in (("t0", "p0", "br0"), ("t1", "p1", "br1")):
+        if run("ip", "link", "add", bridge, "type", "bridge", "mcast_snooping", 0,
+               check=False).returncode != 0:
+            skip("this kernel has no bridge")
+        for device in (tap, bridge):
+            run("sysctl", "-qw", f"net.ipv6.conf.{device}.disable_ipv6=1")
+        for family in ("iptables", "ip6tables", "arptables"):
+            run("sysctl", "-qw", f"net.bridge.bridge-nf-call-{family}=0", check=False)
+        for device in (tap, port):
+            run("ip", "link", "set", device, "master", bridge, "up")
+        run("ip", "link", "set", bridge, "up")
+    m.reachable()
+    pings(m)
+    udp(m)
+    transfers(m)
+    for port in ("wan", "lan"):
+        expect(f.total(port, "copied") == 0, f"{port}: frames were copied")
+        mbufs_rest(f, port)
+    f.end()
+
+
+def packets():
+    """net_af_packet: exact frames of every kind its kernel side leaves alone, and TCP"""
+    m = Machine(ipv6=True, addresses=True)
+    segments_off(m)
+    m.before = {p: settings(p) for p in m.ports.values()}
+    f = Culvert(config(packet("p0", 0), packet("p1", 1)))
+    for lane in m.frames("exact", "--both", "--sizes", "14-1514/3", "--without", "ipv4-fragment",
+                         "--without", "vlan-double-ipv6"):
+        expect(lane["sent"] > 1000 and lane["received"] == lane["sent"], str(lane))
+    m.reachable()
+    whole_pings(m)
+    transfers(m)
+    run("ip", "link", "set", "p1", "down")
+    wait_for("status says down", lambda: f.port("lan")["link"] == "down")
+    run("ip", "link", "set", "p1", "up")
+    wait_for("status says up", lambda: f.port("lan")["link"] == "up")
+    m.reachable()
+    f.end()
+    m.unchanged()
+
+
+def beside_af_xdp():
+    """one port by AF_XDP, the other by DPDK: frames are copied, and counted"""
+    m = Machine(ipv6=True, addresses=True)
+    segments_off(m)
+    m.before = {p: settings(p) for p in m.ports.values()}
+    f = Culvert(config("p0", packet("p1")))
+    m.reachable()
+    whole_pings(m)
+    transfers(m)
+    for port in ("wan", "lan"):
+        expect(f.total(port, "copied") == f.total(port, "rx_frames") > 0,
+               f"{port}: not every frame was copied")
+    f.end()
+    m.unchanged()
+
+
+def peers(server, client):
+    """Two processes joined by a device of each; the client dies, comes back, then ends well."""
+    m = Machine(ipv6=True, addresses=True)
+    segments_off(m)
+    one = Culvert(config(packet("p0"), server))
+    expect(one.port("lan")["link"] == "down", "the link is up without a peer")
+    for how in (signal.SIGKILL, signal.SIGTERM):
+        two = Culvert(config(client, packet("p1")))
+        wait_for("the link is up", lambda: one.port("lan")["link"] == "up")
+        m.reachable()
+        transfers(m)
+        if how == signal.SIGTERM:
+            two.end()
+        else:
+            two.stop(how, expect_code=-how)
+        wait_for("the link is down", lambda: one.port("lan")["link"] == "down")
+        one.check_law()
+    one.end()
+
+
+def memif():
+    """net_memif between two processes; one is killed and comes back"""
+    peers("dpdk:net_memif0,role=server,socket=/run/memif.sock,socket-abstract=no",
+          "dpdk:net_memif0,role=client,socket=/run/memif.sock,socket-abstract=no")
+
+
+def vhost():
+    """net_vhost and net_virtio_user between two processes; one is killed and comes back"""
+    peers("dpdk:net_vhost0,iface=/run/vhost.sock", "dpdk:net_virtio_user0,path=/run/vhost.sock")
+
+
+def live():
+    """ports attached and detached while others forward"""
+    m = Machine(addresses=True)
+    f = Culvert(config(packet("p0", 0), packet("p1", 1)))
+    m.reachable()
+    for _ in range(3):
+        f.ask("attach", "dpdk:net_null0", "dpdk:net_null1")
+        wait_for("frames cross the new ports",
+                 lambda: f.total("dpdk:net_null1", "rx_frames") > 0)
+        m.reachable()
+        answer = f.ask("attach", "dpdk:net_null0,size=128", check=False)
+        expect(answer.returncode != 0, "a device in use was attached again")
+        f.ask("detach", "dpdk:net_null0", "dpdk:net_null1")
+        m.reachable()
+    f.end()
+    m.unchanged()
+
+
+def refused():
+    """what can't be had says why, in one line, and what helps"""
+    m = Machine()
+    for device, words in (("dpdk:net_af_packet0", "needs iface="),
+                          ("dpdk:net_af_packet0,iface=nosuch", "no network device nosuch"),
+                          ("dpdk:net_nosuch0", "net_nosuch0"),
+                          ("dpdk:net_virtio_user0,path=/run/nosuch.sock", "net_virtio_user0"),
+                          ("dpdk:ffff:ff:1f.7", "no PCI device ffff:ff:1f.7")):
+        f = Culvert(config(device, packet("p1")), ready=False)
+        code = f.process.wait(timeout=60)
+        lines = [x for x in f.log().splitlines() if "error:" in x]
+        expect(code in (1, 3) and len(lines) == 1 and words in lines[0] and "; " in lines[0],
+               f"{device}: exit {code}\n{f.log()}")
+        Culvert.alive.remove(f)
+    m.unchanged()
+
+
+main(taps, packets, beside_af_xdp, memif, vhost, live, refused)
