@@ -86,9 +86,9 @@ def packets():
     segments_off(m)
     m.before = {p: settings(p) for p in m.ports.values()}
     f = Culvert(config(packet("p0", 0), packet("p1", 1)))
-    for lane in m.frames("exact", "--both", "--sizes", "14-1514/3", "--without", "ipv4-fragment",
+    for lane in m.frames("exact", "--both", "--sizes", "14-1514/25", "--without", "ipv4-fragment",
                          "--without", "vlan-double-ipv6"):
-        expect(lane["sent"] > 1000 and lane["received"] == lane["sent"], str(lane))
+        expect(lane["sent"] > 500 and lane["received"] == lane["sent"], str(lane))
     m.reachable()
     whole_pings(m)
     transfers(m)

@@ -6,8 +6,11 @@ MTU = 3498  # the largest with which a frame and its headroom fit everywhere (fi
 
 
 def left_out():
-    """net_af_packet gets a tag beside the frame and puts it back as 0x8100, whatever it was."""
-    return ["--without", "vlan-double-ipv6"] if harness.OPTIONS.engine == "dpdk" else []
+    """net_af_packet gets a tag beside the frame and puts it back as 0x8100, whatever it was, and
+    asks the kernel to reassemble IPv4 fragments."""
+    if harness.OPTIONS.engine != "dpdk":
+        return []
+    return ["--without", "vlan-double-ipv6", "--without", "ipv4-fragment"]
 
 
 def ordinary():
