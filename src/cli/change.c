@@ -43,7 +43,7 @@ int cmd_attach(int argc, char **argv)
 		{0},
 	};
 	const char *socket = CLIENT_SOCKET;
-	char path[1024] = "/attach";
+	char path[CLIENT_PATH_SIZE] = "/attach";
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -88,7 +88,7 @@ int cmd_detach(int argc, char **argv)
 	if (code >= 0)
 		return code;
 	for (int i = optind; i < argc; i++) {
-		char path[1024] = "/detach";
+		char path[CLIENT_PATH_SIZE] = "/detach";
 
 		if (client_path_add(path, sizeof(path), "port", argv[i]))
 			return too_long();

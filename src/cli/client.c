@@ -66,7 +66,7 @@ static int exit_code_of(long http)
 int client_request(const char *socket, const char *method, const char *path, char **ret_text)
 {
 	struct text text = {0};
-	char url[1024];
+	char url[CLIENT_PATH_SIZE + 16];
 	long http = 0;
 	CURLcode err;
 	CURL *curl;

@@ -5,6 +5,8 @@
 
 #define CLIENT_SOCKET "/run/culvert/control.sock"
 
+#define CLIENT_PATH_SIZE 1024 /* bytes, with the end: the longest path */
+
 /* Sends "METHOD PATH" to the daemon behind socket. On an answer returns the exit code it stands for
  * (cli.h) and its text, which the caller frees; without one says why on standard error, returns
  * EXIT_CODE_FAILED (or EXIT_CODE_NOT_PERMITTED) and sets *ret_text to NULL. */

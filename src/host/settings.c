@@ -135,41 +135,57 @@ static bool same_device(const struct host_undo *u, const struct host_link *link,
 	return held && strcmp(link->name, u->name) == 0;
 }
 
+/* Turns on again what was turned off; goes on behind one that is refused, which *ret_failed names.
+ * Returns the first error. */
+static int turn_on(const struct host_undo *u, uint32_t ifindex, char *changes, size_t changes_size,
+	const char **ret_failed)
+{
+	struct host_features *f;
+	int err, first = 0;
+
+	*ret_failed = u->features[0];
+	f = calloc(1, sizeof(*f));
+	if (!f)
+		return -ENOMEM;
+	err = host_ethtool_features(ifindex, f);
+	for (uint32_t i = 0; !err && i < u->n_features; i++) {
+		int turned = feature_turn(f, ifindex, u->features[i], true);
+
+		if (turned > 0)
+			add_word(changes, changes_size, "%s on", u->features[i]);
+		if (turned < 0 && !first) {
+			first = turned;
+			*ret_failed = u->features[i];
+		}
+	}
+	free(f);
+	return err ? err : first;
+}
+
 /* Undoes what u says, as far as it still is as we left it. changes gets what was done. */
 static int put_back(const struct host_undo *u, const struct host_link *link, char *changes,
 	size_t changes_size, struct reason *r)
 {
-	struct host_features *f;
-	int err = 0, turned;
+	const char *failed = NULL;
+	int err = 0, down = 0;
 
-	f = calloc(1, sizeof(*f));
-	if (!f)
-		return reason_set(r, -ENOMEM, NULL, "no memory to put back %s", link->name);
 	if (u->n_features)
-		err = host_ethtool_features(link->ifindex, f);
-	for (uint32_t i = 0; !err && i < u->n_features; i++) {
-		turned = feature_turn(f, link->ifindex, u->features[i], true);
-		if (turned > 0)
-			add_word(changes, changes_size, "%s on", u->features[i]);
-		else if (turned < 0)
-			err = turned;
+		err = turn_on(u, link->ifindex, changes, changes_size, &failed);
+	if (u->brought_up && link->up && err != -ENODEV) {
+		down = host_link_set_up(link->ifindex, false, r);
+		if (!down)
+			add_word(changes, changes_size, "down");
 	}
-	free(f);
-	if (err == -ENODEV)
+	if (err == -ENODEV || down == -ENODEV)
 		return 0; /* removed meanwhile: its settings went with it */
 	if (err) {
 		char remedy[256];
 
-		snprintf(remedy, sizeof(remedy), "ethtool -K %s %s on", link->name, u->features[0]);
-		return reason_set(r, err, remedy, "can't put back the offloads of %s: %s",
-			link->name, strerror(-err));
+		snprintf(remedy, sizeof(remedy), "ethtool -K %s %s on", link->name, failed);
+		return reason_set(r, err, remedy, "can't put back %s of %s: %s", failed, link->name,
+			strerror(-err));
 	}
-	if (!u->brought_up || !link->up)
-		return 0;
-	err = host_link_set_up(link->ifindex, false, r);
-	if (!err)
-		add_word(changes, changes_size, "down");
-	return err == -ENODEV ? 0 : err;
+	return down;
 }
 
 /* What an earlier process left for this device is put back before anything new is noted. */
