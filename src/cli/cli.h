@@ -1,6 +1,8 @@
 /* One file a subcommand; main.c finds them in the table below. */
 #pragma once
 
+#include <stdbool.h>
+
 /* 0 done, 1 failed, 2 wrong usage, 3 not permitted here. */
 enum exit_code { EXIT_CODE_DONE, EXIT_CODE_FAILED, EXIT_CODE_USAGE, EXIT_CODE_NOT_PERMITTED };
 
@@ -10,6 +12,7 @@ struct command {
 	const char *summary; /* one line */
 	/* argv[0] is the command's name. Returns an enum exit_code. */
 	int (*run)(int argc, char **argv);
+	bool helps; /* run knows --help; else usage and summary do */
 };
 
 /* commands.c: every command, ended by one without a name. */

@@ -30,7 +30,7 @@ const struct command commands[] = {
 		"[--http ADDR:PORT] [--log LEVEL]",
 		"carries connections from LISTEN to TO: tcp:HOST:PORT, unix:/path, unix:@name, "
 		"fd:N",
-		cmd_relay},
+		cmd_relay, .helps = true},
 	{"attach", "attach PORT [PORT] [--confirm SECONDS] [--socket PATH]",
 		"adds a port, or two patched together, to the running daemon", cmd_attach},
 	{"detach", "detach PORT [PORT ...] [--socket PATH]",
