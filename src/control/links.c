@@ -38,16 +38,30 @@ static void link_set(struct daemon *d, uint32_t idx, bool up)
 	workers_resume(d);
 }
 
+static void mtu_set(struct daemon *d, uint32_t idx, uint32_t mtu)
+{
+	struct daemon_port *p = &d->ports[idx];
+	const struct port *port = p->port;
+
+	if (!port || !mtu || p->mtu == mtu)
+		return;
+	p->mtu = mtu;
+	if (port->mtu_max && mtu > port->mtu_max)
+		log_warn("port %s: an MTU of %u is more than it can carry (%u)", port->name, mtu,
+			port->mtu_max);
+	if (!port->engine->mtu_changed)
+		return;
+	workers_pause(d);
+	port->engine->mtu_changed(p->port, mtu);
+	workers_resume(d);
+}
+
 static void link_changed(struct daemon *d, const struct host_event *e)
 {
 	int idx = port_by_ifindex(d, e->ifindex);
 
 	if (idx >= 0 && d->ports[idx].port) {
-		const struct port *port = d->ports[idx].port;
-
-		if (port->mtu_max && e->mtu > port->mtu_max)
-			log_warn("port %s: an MTU of %u is more than it can carry (%u)", port->name,
-				e->mtu, port->mtu_max);
+		mtu_set(d, (uint32_t)idx, e->mtu);
 		port_addresses(d, (uint32_t)idx); /* reads the MAC again */
 		link_set(d, (uint32_t)idx, e->up);
 		return;
@@ -77,8 +91,10 @@ static void port_refresh(struct daemon *d, uint32_t idx)
 	err = host_link_get_index(p->ifindex, &link, NULL);
 	if (err == -ENODEV)
 		lose(d, idx, PORT_LINK_GONE, "the device is gone");
-	else if (!err)
-		link_set(d, idx, link.up && link.carrier);
+	if (err)
+		return;
+	mtu_set(d, idx, link.mtu);
+	link_set(d, idx, link.up && link.carrier);
 }
 
 void links_refresh(struct daemon *d)

@@ -173,6 +173,7 @@ int port_open(struct daemon *d, uint32_t idx, struct reason *r)
 	p->port->index = idx;
 	p->ifindex = link.ifindex;
 	p->awaited = link.carrier;
+	p->mtu = link.mtu;
 	p->link = PORT_LINK_UP;
 	p->closed = (struct reason){0};
 	p->backoff_s = 2;

@@ -59,6 +59,8 @@ static struct snapshot *snapshot_make(const struct daemon *d, uint32_t worker)
 		if (d->ports[idx].link == PORT_LINK_UP)
 			s->tx[idx] = s->rx[i];
 	}
+	for (uint32_t i = 0; i < PORTS_MAX; i++)
+		s->busy = s->busy || (d->ports[i].port && d->ports[i].asked.busy);
 	join_patches(d, &s->patch);
 	return s;
 }
@@ -95,17 +97,14 @@ int workers_resume(struct daemon *d)
 
 int workers_make(struct daemon *d, struct reason *r)
 {
-	bool busy = false;
 	int err = 0;
 
-	for (uint32_t i = 0; i < PORTS_MAX; i++)
-		busy = busy || (d->ports[i].used && d->ports[i].asked.busy);
 	d->workers = calloc(d->n_workers, sizeof(struct worker *));
 	d->snapshots = calloc(d->n_workers, sizeof(struct snapshot *));
 	if (!d->workers || !d->snapshots)
 		err = -ENOMEM;
 	for (uint32_t i = 0; !err && i < d->n_workers; i++) {
-		struct worker_settings s = {.idx = i, .cpu = -1, .busy = busy};
+		struct worker_settings s = {.idx = i, .cpu = -1};
 
 		err = worker_create(&s, &d->workers[i]);
 	}

@@ -32,6 +32,7 @@ struct daemon_port {
 	uint64_t retry_ns;	     /* next try to open; 0: none */
 	struct reason fast_path;     /* why the kernel doesn't forward by itself; empty: it does */
 	uint64_t fast_path_retry_ns; /* after a redirect failed; 0: none has */
+	uint32_t mtu;		     /* of the interface, bytes; 0: none */
 	bool awaited; /* had a carrier before it was opened, and must have it again */
 };
 

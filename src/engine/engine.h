@@ -158,6 +158,9 @@ struct engine_ops {
 	/* What the device's name alone tells: the network device beneath ("": none) and its queues
 	 * (0: not known). NULL: the device is a network device. */
 	void (*describe)(const char *device, char ret_netdev[16], uint32_t *ret_queues);
+	/* The device's MTU is another now, bytes; no worker polls. NULL: it is what it was at open.
+	 */
+	void (*mtu_changed)(struct port *p, uint32_t mtu);
 	/* Replaces the addresses of the device that stay with the kernel (keep_host), n of them,
 	 * and reads its MAC address again; frames may be passing. NULL: the engine keeps none. */
 	int (*host_addresses)(struct port *p, const struct culvert_host_address *addresses,

@@ -72,3 +72,15 @@ static inline void pool_give_frames(struct pool *p, const struct frame *frames, 
 		offsets[i] = (uint64_t)(frames[i].data - p->base);
 	pool_give(p, offsets, n, HOLDER_WORKER);
 }
+
+/* Takes up to n free slots for frames in hand, empty, data behind the headroom; n at most
+ * BATCH_SIZE. Returns how many. */
+static inline uint32_t pool_take_frames(struct pool *p, struct frame *frames, uint32_t n)
+{
+	uint64_t offsets[BATCH_SIZE];
+
+	n = pool_take(p, offsets, n < BATCH_SIZE ? n : BATCH_SIZE, HOLDER_WORKER);
+	for (uint32_t i = 0; i < n; i++)
+		frames[i] = (struct frame){.data = p->base + offsets[i] + p->headroom};
+	return n;
+}

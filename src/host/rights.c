@@ -161,6 +161,13 @@ static void try_program(struct host_rights *r)
 	const char *missing = missing_for_program(r);
 	int err = load_program();
 
+	/* It loads without: what the verifier lets only CAP_PERFMON do, it doesn't do. */
+	if (!err && !r->caps.perfmon && !r->caps.sys_admin && !r->user_namespace &&
+		(r->kernel_major > 5 || (r->kernel_major == 5 && r->kernel_minor >= 8)))
+		refuse(&r->program, -EPERM,
+			"run as root, or give it AmbientCapabilities=CAP_BPF CAP_PERFMON "
+			"CAP_NET_ADMIN CAP_NET_RAW (systemd), --cap-add for a container",
+			"culvert's XDP program needs CAP_PERFMON");
 	if (!err)
 		return;
 	if (err == -ENOSYS && r->seccomp != 2)

@@ -178,7 +178,7 @@ static void *worker_main(void *arg)
 			continue;
 		}
 		counter_add(&w->idle_turns, 1);
-		if (w->settings.busy && w->snap->n_rx > 0)
+		if (w->snap->busy && w->snap->n_rx > 0)
 			continue;
 		if (++idle > IDLE_TURNS || w->snap->n_rx == 0) {
 			idle = IDLE_TURNS;

@@ -19,12 +19,12 @@ struct snapshot {
 	struct queue *tx[PORTS_MAX]; /* by port index: this worker's queue there, one of rx; NULL:
 					port down */
 	struct patch patch;
+	bool busy; /* never sleep while there is a queue */
 };
 
 struct worker_settings {
 	uint32_t idx;
 	int cpu;	  /* -1: not pinned */
-	bool busy;	  /* never sleep */
 	uint32_t idle_us; /* longest sleep when no descriptor wakes it; 0: 1000 */
 };
 

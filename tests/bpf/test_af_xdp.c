@@ -303,6 +303,21 @@ static void forwards_long_frames(void **state)
 	forwards(PORT_MODE_SKB, PORT_MODE_SKB, 3498, 1515);
 }
 
+static void follows_the_mtu(void **state)
+{
+	struct bed t;
+
+	bed_make(&t, 1500, 1, 1);
+	bed_open_both(&t, (struct port_settings){0});
+	for (int i = 0; i < 2; i++) {
+		run("ip link set far%d mtu 2000 && ip link set near%d mtu 2000", i, i);
+		t.ports[i]->engine->mtu_changed(t.ports[i], 2000);
+	}
+	every_length(&t, 1510, 2014);
+	nothing_was_lost(&t);
+	bed_end(&t);
+}
+
 /* veth's native limit is 3520: above it the ladder leads to skb mode, up to what a slot holds. */
 static void mtu_decides_the_mode(void **state)
 {
@@ -696,6 +711,7 @@ int main(void)
 		cmocka_unit_test(too_few_queues_are_bound),
 		cmocka_unit_test(survives_overload),
 		cmocka_unit_test(keeps_what_is_the_hosts),
+		cmocka_unit_test(follows_the_mtu),
 		cmocka_unit_test(names_who_holds_the_device),
 		cmocka_unit_test(refuses_what_is_no_ethernet),
 		cmocka_unit_test(opens_and_closes_many_times),

@@ -166,13 +166,7 @@ static uint32_t tx(struct queue *base, const struct batch *b)
 
 static uint32_t take(struct queue *base, struct frame *frames, uint32_t n)
 {
-	struct pool *p = base->pool;
-	uint64_t offsets[BATCH_SIZE];
-
-	n = pool_take(p, offsets, n < BATCH_SIZE ? n : BATCH_SIZE, HOLDER_WORKER);
-	for (uint32_t i = 0; i < n; i++)
-		frames[i] = (struct frame){.data = p->base + offsets[i] + p->headroom};
-	return n;
+	return pool_take_frames(base->pool, frames, n);
 }
 
 static void put(struct queue *base, const struct batch *b)

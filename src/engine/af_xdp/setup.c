@@ -407,6 +407,15 @@ static uint32_t ifindex(const struct port *base)
 	return ((const struct xdp_port *)base)->device.ifindex;
 }
 
+static void mtu_changed(struct port *base, uint32_t mtu)
+{
+	struct xdp_port *p = (struct xdp_port *)base;
+
+	p->device.mtu = mtu < base->mtu_max ? mtu : base->mtu_max;
+	for (uint32_t i = 0; i < p->n_queues; i++)
+		p->queues[i].base.frame_len_max = p->device.mtu + FRAME_OVERHEAD;
+}
+
 const struct engine_ops af_xdp_engine = {
 	.name = "af_xdp",
 	.claims = claims,
@@ -415,6 +424,7 @@ const struct engine_ops af_xdp_engine = {
 	.close = close_port,
 	.counters = counters,
 	.ifindex = ifindex,
+	.mtu_changed = mtu_changed,
 	.host_addresses = xdp_host_addresses,
 	.fast_path_check = xdp_fast_path_check,
 	.fast_path_set = xdp_fast_path_set,

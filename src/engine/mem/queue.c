@@ -115,13 +115,7 @@ static void mem_reap(struct queue *q)
 
 static uint32_t mem_take(struct queue *q, struct frame *frames, uint32_t n)
 {
-	struct pool *pool = q->pool;
-	uint64_t offsets[BATCH_SIZE];
-
-	n = pool_take(pool, offsets, n < BATCH_SIZE ? n : BATCH_SIZE, HOLDER_WORKER);
-	for (uint32_t i = 0; i < n; i++)
-		frames[i] = (struct frame){.data = pool->base + offsets[i] + pool->headroom};
-	return n;
+	return pool_take_frames(q->pool, frames, n);
 }
 
 static void mem_put(struct queue *q, const struct batch *b)
