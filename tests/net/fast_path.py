@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import threading
-import time
 
 import harness
 from harness import (PATIENCE, Culvert, Machine, bpf_exists, bpf_ids, ethtool_counters, expect,
@@ -35,14 +34,26 @@ def state(f, port):
     return f.port(port)["fast_path"]
 
 
+def is_on(f, port):
+    s = state(f, port)
+    if "tracepoints" in s["reason"] or "doesn't tell" in s["reason"]:
+        harness.skip(f"no fast path on this kernel: {s['reason']}")
+    return s["on"]
+
+
 def wait_on(f, *ports):
     for port in ports or ("wan", "lan"):
-        wait_for(f"fast path of {port}", lambda p=port: state(f, p)["on"])
+        wait_for(f"fast path of {port}", lambda p=port: is_on(f, p))
 
 
 def wait_off(f, port, reason):
     wait_for(f"fast path of {port} off: {reason}",
              lambda: not state(f, port)["on"] and reason in state(f, port)["reason"])
+
+
+def through_user_space(f):
+    """Frames; the hosts' own first ones may come before the fast path is on."""
+    return sum(q["kernel"]["bpf_redirected"] for p in f.status()["ports"] for q in p["queues"])
 
 
 def lost(f):
@@ -61,10 +72,11 @@ def frames():
     m = machine()
     f = culvert(m)
     wait_on(f)
+    before = through_user_space(f)
     sent = exact(m, f)
     for port in ("wan", "lan"):
         expect(state(f, port)["frames"] >= sent, f"{port}: {f.port(port)}")
-        expect(f.total(port, "tx_frames") == 0, f"{port}: user space sent: {f.port(port)}")
+    expect(through_user_space(f) == before, f"{f.status()}")
     expect(lost(f) == 0, f"lost: {f.status()}")
     f.end()
     m.unchanged()
@@ -151,6 +163,7 @@ def tcp():
     m = machine(ipv6=True, addresses=True)
     f = culvert(m)
     wait_on(f)
+    before = through_user_space(f)
     m.reachable()
     for host, far in ((m.a, 2), (m.b, 1)):
         host.run("ping", "-n", "-q", "-c", 5, "-i", 0.02, "-W", 20, "-s", 4000, f"10.77.0.{far}")
@@ -163,7 +176,7 @@ def tcp():
     for port in ("wan", "lan"):
         s = state(f, port)
         expect(s["on"] and s["checksums_completed"] > 1000, f"{port}: {s}")
-        expect(f.total(port, "rx_frames") == 0, f"{port}: {f.port(port)}")
+    expect(through_user_space(f) == before, f"{f.status()}")
     f.end()
     m.unchanged()
 
@@ -199,6 +212,15 @@ def no_polling():
     m.unchanged()
 
 
+def adds_up(f, before, was):
+    """What was handed to p1 since then is what its device took, and what is counted as lost."""
+    s = state(f, "wan")
+    gone = s["lost_full"] + s["lost_refused"]
+    done = ethtool_counters("p1")["tx_queue_0_xdp_xmit"] - before["tx_queue_0_xdp_xmit"]
+    say("handed over", s["frames"] - was, "taken", done, "lost", gone)
+    return s["frames"] - was == done + gone
+
+
 def stops_polling():
     """a far end that stops to take frames under traffic: few are lost, all are counted"""
     m = machine(addresses=True)
@@ -218,7 +240,7 @@ def stops_polling():
                 pass  # the destination's "port unreachable" comes back
 
     before = ethtool_counters("p1")
-    was = state(f, "wan")
+    was = state(f, "wan")["frames"]
     thread = threading.Thread(target=send, daemon=True)
     thread.start()
     try:
@@ -235,12 +257,7 @@ def stops_polling():
         thread.join(PATIENCE)
         sender.close()
     m.reachable()
-    now = state(f, "wan")
-    gone = now["lost_full"] + now["lost_refused"]
-    say("sent", sent[0], "in the kernel", now["frames"], "lost", gone)
-    done = ethtool_counters("p1")["tx_queue_0_xdp_xmit"] - before["tx_queue_0_xdp_xmit"]
-    expect(now["frames"] - was["frames"] == done + gone,
-           f"handed over {now['frames'] - was['frames']}, sent {done}, lost {gone}")
+    wait_for("the counters add up", lambda: adds_up(f, before, was))
     exact(m, f)
     f.end()
     m.unchanged()
@@ -251,18 +268,11 @@ def overload():
     m = machine()
     f = culvert(m)
     wait_on(f)
-    before = ethtool_counters("p1")["tx_queue_0_xdp_xmit"]
+    before, was = ethtool_counters("p1"), state(f, "wan")["frames"]
     m.frames("blast", "--seconds", 2, "--size", 64, "--flows", 16, check=False)
-
-    def settled():
-        s = state(f, "wan")
-        time.sleep(0.2)
-        return s == state(f, "wan") and s
-    s = wait_for("no more frames", settled)
-    gone = s["lost_full"] + s["lost_refused"]
-    sent = ethtool_counters("p1")["tx_queue_0_xdp_xmit"] - before
-    say("handed over", s["frames"], "sent", sent, "lost", gone)
-    expect(s["frames"] == sent + gone and sent > 0, f"{s}, the device sent {sent}")
+    wait_for("the counters add up", lambda: adds_up(f, before, was))
+    s = state(f, "wan")
+    expect(s["frames"] > was + 1000, f"{s}")
     expect(s["lost_refused"] == 0 and s["on"], f"{s}")
     f.end()
     m.unchanged()
