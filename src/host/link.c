@@ -90,10 +90,15 @@ static void read_queues(struct host_link *link)
 	link->tx_queues = link->tx_queues_max ? link->tx_queues_max : 1;
 	if (host_ethtool_channels(link->ifindex, &c))
 		return;
+	/* None in use: a tap device without a reader. One is there all the same. */
 	if (c.combined_count + c.rx_count)
 		link->rx_queues = c.combined_count + c.rx_count;
+	else if (c.max_combined + c.max_rx)
+		link->rx_queues = 1;
 	if (c.combined_count + c.tx_count)
 		link->tx_queues = c.combined_count + c.tx_count;
+	else if (c.max_combined + c.max_tx)
+		link->tx_queues = 1;
 	/* Some say at most 0 here; what was allocated is a bound too. */
 	if (c.max_combined + c.max_rx)
 		link->rx_queues_max = c.max_combined + c.max_rx;

@@ -132,6 +132,21 @@ static void reads_a_link(void **state)
 	assert_true(link.up && link.carrier);
 }
 
+/* It could have 256, and says that it uses none. */
+static void a_tap_without_a_reader_has_one_queue(void **state)
+{
+	struct host_link link;
+	struct reason r;
+
+	if (access("/dev/net/tun", R_OK | W_OK) != 0)
+		skip();
+	run("ip tuntap add dev tap mode tap multi_queue");
+	assert_int_equal(host_link_get("tap", &link, &r), 0);
+	run("ip link del tap");
+	assert_int_equal(link.rx_queues, 1);
+	assert_int_equal(link.tx_queues, 1);
+}
+
 static void says_what_does_not_exist(void **state)
 {
 	struct host_link link;
@@ -534,6 +549,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		with_pair(reads_a_link),
+		with_pair(a_tap_without_a_reader_has_one_queue),
 		with_pair(says_what_does_not_exist),
 		with_pair(reads_addresses),
 		with_pair(sees_an_xdp_program),
