@@ -85,16 +85,6 @@ static int take_size(const char **text, uint64_t *ret_bytes)
 	return 0;
 }
 
-int units_size(const char *text, uint64_t *ret_bytes)
-{
-	uint64_t bytes;
-
-	if (take_size(&text, &bytes) < 0 || *text)
-		return -EINVAL;
-	*ret_bytes = bytes;
-	return 0;
-}
-
 int units_rate(const char *text, uint64_t *ret_per_s)
 {
 	uint64_t number;

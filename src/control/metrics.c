@@ -185,20 +185,16 @@ static void frames(const struct daemon *d, FILE *to)
 		struct status_frames f;
 
 		status_frames_read(&d->memory, w, &f);
-		fprintf(to, "culvert_frames{worker=\"%" PRIu32 "\",holder=\"free\"} %u\n", w,
-			f.free);
-		fprintf(to, "culvert_frames{worker=\"%" PRIu32 "\",holder=\"fill\"} %u\n", w,
-			f.fill);
-		fprintf(to, "culvert_frames{worker=\"%" PRIu32 "\",holder=\"worker\"} %u\n", w,
-			f.worker);
-		fprintf(to, "culvert_frames{worker=\"%" PRIu32 "\",holder=\"tx\"} %u\n", w, f.tx);
+		for (int h = 0; h < HOLDER_COUNT; h++)
+			fprintf(to, "culvert_frames{worker=\"%" PRIu32 "\",holder=\"%s\"} %u\n", w,
+				holder_name((enum holder)h), f.held[h]);
 	}
 	head(to, "culvert_frames_lost", "gauge", "Slots that nobody holds: 0, or there is a bug.");
 	for (uint32_t w = 0; w < d->n_workers; w++) {
 		struct status_frames f;
 
 		status_frames_read(&d->memory, w, &f);
-		fprintf(to, "culvert_frames_lost{worker=\"%" PRIu32 "\"} %ld\n", w, f.lost);
+		fprintf(to, "culvert_frames_lost{worker=\"%" PRIu32 "\"} %" PRId64 "\n", w, f.lost);
 	}
 }
 

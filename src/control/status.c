@@ -23,21 +23,16 @@ const char *const status_link_names[] = {
 void status_frames_read(const struct memory *m, unsigned int worker, struct status_frames *ret)
 {
 	const struct pool *p = &m->pools[worker];
-	uint32_t held[HOLDER_COUNT];
 
 	for (int tries = 0; tries < FRAMES_READS; tries++) {
 		int64_t sum = 0;
 
+		*ret = (struct status_frames){.slots = p->slots};
 		for (int h = 0; h < HOLDER_COUNT; h++) {
-			held[h] = atomic_load_explicit(&p->held[h], memory_order_relaxed);
-			sum += held[h];
+			ret->held[h] = atomic_load_explicit(&p->held[h], memory_order_relaxed);
+			sum += ret->held[h];
 		}
-		*ret = (struct status_frames){.slots = p->slots,
-			.free = held[HOLDER_FREE],
-			.fill = held[HOLDER_FILL],
-			.worker = held[HOLDER_WORKER],
-			.tx = held[HOLDER_TX],
-			.lost = (long)((int64_t)p->slots - sum)};
+		ret->lost = (int64_t)p->slots - sum;
 		if (ret->lost == 0)
 			return;
 	}
@@ -145,10 +140,10 @@ static struct json_object *frames_json(const struct daemon *d, uint32_t worker)
 	status_frames_read(&d->memory, worker, &f);
 	add_number(o, "worker", worker);
 	add_number(o, "slots", f.slots);
-	add_number(o, "free", f.free);
-	add_number(o, "fill", f.fill);
-	add_number(o, "worker_held", f.worker);
-	add_number(o, "tx", f.tx);
+	add_number(o, "free", f.held[HOLDER_FREE]);
+	add_number(o, "fill", f.held[HOLDER_FILL]);
+	add_number(o, "worker_held", f.held[HOLDER_WORKER]);
+	add_number(o, "tx", f.held[HOLDER_TX]);
 	json_object_object_add(o, "lost", json_object_new_int64(f.lost));
 	return o;
 }

@@ -1,6 +1,10 @@
 /* The running daemon for its readers: JSON for `status`, Prometheus text for a scrape. */
 #pragma once
 
+#include <stdint.h>
+
+#include "frame/pool.h"
+
 struct daemon;
 struct memory;
 
@@ -9,11 +13,11 @@ char *status_json(const struct daemon *d);
 char *status_metrics(const struct daemon *d);
 
 /* The slots of one worker by holder, added up. Workers move slots while this reads, so it reads
- * again until the sum fits or is wrong for good. Returns slots that are missing (0), or, negative,
- * that were made. */
+ * again until the sum fits or is wrong for good. */
 struct status_frames {
-	unsigned int slots, free, fill, worker, tx;
-	long lost;
+	uint32_t slots;
+	uint32_t held[HOLDER_COUNT];
+	int64_t lost; /* slots that are missing (0), or, negative, that were made */
 };
 void status_frames_read(const struct memory *m, unsigned int worker, struct status_frames *ret);
 

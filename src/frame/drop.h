@@ -12,9 +12,7 @@
 	X(PORT_DOWN, "port_down", "the port it should leave by is closed or without carrier") \
 	X(TX_FULL, "tx_full", "the transmit ring stayed full for a bounded number of tries")  \
 	X(TOO_LONG, "too_long", "longer than the port it should leave by can send")           \
-	X(NO_SLOT, "no_slot", "no free buffer in the other engine's memory for the copy")     \
-	X(MALFORMED, "malformed", "headers contradict the frame's length")                    \
-	X(SHUTDOWN, "shutdown", "still on its way when the port or the program stopped")
+	X(NO_SLOT, "no_slot", "no free buffer in the other engine's memory for the copy")
 
 enum drop_reason {
 #define X(id, name, text) DROP_##id,
