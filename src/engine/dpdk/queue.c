@@ -105,12 +105,34 @@ static inline uint32_t flags_of(const struct rte_mbuf *m)
 	return partial ? FRAME_CHECKSUM_PARTIAL : 0;
 }
 
+/* True: some are odd, so that it must be done again once they are not. */
+static inline bool frames_of(struct rte_mbuf *const *restrict mbufs, uint16_t n,
+	struct frame *restrict frames, uint64_t *ret_bytes)
+{
+	uint64_t bytes = 0;
+	bool odd = false;
+
+	for (uint16_t i = 0; i < n; i++) {
+		struct rte_mbuf *m = mbufs[i];
+
+		frames[i] = (struct frame){
+			.data = rte_pktmbuf_mtod(m, uint8_t *),
+			.buf = m,
+			.len = m->pkt_len,
+			.flags = flags_of(m),
+		};
+		bytes += m->pkt_len;
+		odd |= is_odd(m);
+	}
+	*ret_bytes = bytes;
+	return odd;
+}
+
 static void rx(struct queue *base, struct batch *b)
 {
 	struct dpdk_queue *q = of(base);
 	struct rte_mbuf *mbufs[BATCH_SIZE];
-	uint64_t bytes = 0;
-	bool odd = false;
+	uint64_t bytes;
 	uint16_t n;
 
 	thread_known();
@@ -122,36 +144,29 @@ static void rx(struct queue *base, struct batch *b)
 		return;
 	}
 	q->n_empty = 0;
-	for (uint16_t i = 0; i < n; i++)
-		odd |= is_odd(mbufs[i]);
-	if (__builtin_expect(odd, 0))
+	if (__builtin_expect(frames_of(mbufs, n, b->frames, &bytes), 0)) {
 		n = straighten_all(q, mbufs, n);
-	for (uint16_t i = 0; i < n; i++) {
-		struct rte_mbuf *m = mbufs[i];
-
-		b->frames[i] = (struct frame){
-			.data = rte_pktmbuf_mtod(m, uint8_t *),
-			.buf = m,
-			.len = m->pkt_len,
-			.flags = flags_of(m),
-		};
-		bytes += m->pkt_len;
+		frames_of(mbufs, n, b->frames, &bytes);
 	}
 	b->n = n;
 	counter_add(&base->stats.rx_frames, n);
 	counter_add(&base->stats.rx_bytes, bytes);
 }
 
-/* What the functions made of the frame, told to its mbuf. */
+/* What the functions made of the frame is told to its mbuf: mostly there is nothing to tell. */
 static inline struct rte_mbuf *mbuf_of(const struct frame *f)
 {
 	struct rte_mbuf *m = f->buf;
+	/* What the receiving driver said is nothing to the sending one. */
+	uint64_t said = m->ol_flags & ~KEPT_FLAGS;
 
-	m->data_off = (uint16_t)(f->data - (uint8_t *)m->buf_addr);
-	m->data_len = (uint16_t)f->len;
-	m->pkt_len = f->len;
-	m->ol_flags &=
-		KEPT_FLAGS; /* what the receiving driver said is nothing to the sending one */
+	if (__builtin_expect(
+		    f->data != rte_pktmbuf_mtod(m, uint8_t *) || f->len != m->pkt_len || said, 0)) {
+		m->data_off = (uint16_t)(f->data - (uint8_t *)m->buf_addr);
+		m->data_len = (uint16_t)f->len;
+		m->pkt_len = f->len;
+		m->ol_flags &= KEPT_FLAGS;
+	}
 	return m;
 }
 
@@ -162,13 +177,15 @@ static uint32_t tx(struct queue *base, const struct batch *b)
 	uint16_t n = (uint16_t)b->n, sent = 0;
 	uint64_t bytes = 0;
 
-	for (uint16_t i = 0; i < n; i++)
+	for (uint16_t i = 0; i < n; i++) {
 		mbufs[i] = mbuf_of(&b->frames[i]);
+		bytes += b->frames[i].len;
+	}
 	for (int i = 0; sent < n && i < TX_TRIES; i++)
 		sent = (uint16_t)(sent + rte_eth_tx_burst(q->port_id, (uint16_t)base->idx,
 						 mbufs + sent, (uint16_t)(n - sent)));
-	for (uint16_t i = 0; i < sent; i++)
-		bytes += b->frames[i].len;
+	for (uint16_t i = sent; i < n; i++)
+		bytes -= b->frames[i].len;
 	counter_add(&base->stats.tx_frames, sent);
 	counter_add(&base->stats.tx_bytes, bytes);
 	if (__builtin_expect(sent < n, 0))

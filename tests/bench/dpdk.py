@@ -1,0 +1,203 @@
+#!/usr/bin/env python3
+"""Packets a second of culvert over DPDK ports, and of testpmd's io loop in its place: the same
+devices, cores and peer process, in turns, in one run.
+
+The forwarder joins a device to another; what is counted is what it received and sent on the first.
+Where no peer has to keep up, a second is one of the forwarding thread's CPU time, so that other
+programs on the machine don't count.
+"""
+import json
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROUNDS = int(os.environ.get("CULVERT_BENCH_ROUNDS", "3"))
+SECONDS = 3.0
+PATIENCE = 30.0
+
+# name: the forwarder's two devices, and its peer's (device, other device, mode of testpmd).
+CASES = {
+    "net_null": (("net_null0", "net_null1"), None),
+    "memif": (("net_memif0,role=server,socket={dir}/memif,socket-abstract=no", "net_null0"),
+              (("net_memif0,role=client,socket={dir}/memif,socket-abstract=no", "net_null0"), "io")),
+    "vhost": (("net_vhost0,iface={dir}/vhost", "net_null0"),
+              (("net_virtio_user0,path={dir}/vhost", "net_null0"), "io")),
+    "af_packet": (("net_af_packet0,iface=p0", "net_af_packet1,iface=p1"),
+                  (("net_af_packet0,iface=a0",), "txonly")),
+}
+
+
+class Failed(Exception):
+    pass
+
+
+def wait_for(what, condition):
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > end:
+            raise Failed(f"{what}: not within {PATIENCE:.0f} s")
+        time.sleep(0.05)
+
+
+class Program:
+    """A child with its output in a file."""
+
+    def __init__(self, command):
+        self.out = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=self.out,
+                                        stderr=subprocess.STDOUT)
+
+    def text(self):
+        self.out.flush()
+        size = os.fstat(self.out.fileno()).st_size
+        return os.pread(self.out.fileno(), size, 0).decode(errors="replace")
+
+    def wait_text(self, words):
+        def there():
+            if self.process.poll() is not None:
+                raise Failed((self.text().strip().splitlines() or ["it ended"])[-1])
+            return words in self.text()
+        wait_for(words, there)
+
+    def cpu_s(self):
+        """CPU time of the forwarding thread."""
+        for task in os.listdir(f"/proc/{self.process.pid}/task"):
+            with open(f"/proc/{self.process.pid}/task/{task}/comm", encoding="utf-8") as f:
+                if f.read().strip() != self.thread:
+                    continue
+            with open(f"/proc/{self.process.pid}/task/{task}/schedstat", encoding="utf-8") as f:
+                return int(f.read().split()[0]) / 1e9
+        raise Failed(f"no thread {self.thread}")
+
+    def rate(self, clock):
+        """Per second of clock(), between two changes of the counter that are SECONDS or more apart:
+        testpmd tells its own once a second."""
+        def change(after):
+            wait_for("frames", lambda: self.frames() != after)
+            return self.frames(), clock()
+        time.sleep(1)
+        first, at = change(self.frames())
+        time.sleep(SECONDS)
+        last, end = change(self.frames())
+        return (last - first) / (end - at)
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.out.close()
+
+
+class Testpmd(Program):
+    """Forwards on one core; the other lcore, on the same core set as all else, only waits."""
+    count = 0
+    thread = "rte-worker-1"
+
+    def __init__(self, devices, mode, core, cores):
+        Testpmd.count += 1
+        vdevs = [x for d in devices for x in ("--vdev", d)]
+        super().__init__([
+            "dpdk-testpmd", "--no-huge", "-m", "512", "--no-pci", "--no-telemetry",
+            "--file-prefix", f"culvert-bench-{os.getpid()}-{Testpmd.count}",
+            "--lcores", f"0@{cores[0]},1@{core}", *vdevs, "--", f"--forward-mode={mode}",
+            "--no-mlockall", "--total-num-mbufs=16384", "--stats-period", "1",
+            "--rxd=2048", "--txd=2048"])
+        self.wait_text("Port statistics")
+
+    def frames(self):
+        """Received and sent on the first port."""
+        found = re.findall(r"port 0.*?RX-packets: (\d+).*?TX-packets: (\d+)", self.text(), re.S)
+        return sum(map(int, found[-1])) if found else 0
+
+
+class Culvert(Program):
+    thread = "worker-0"
+
+    def __init__(self, program, devices, core, where):
+        self.program, self.socket = program, f"{where}/control.sock"
+        config = f"{where}/culvert.yaml"
+        ports = "\n".join(f'  - {{ name: {n}, device: "dpdk:{d}", busy: true, checksums: off }}'
+                          for n, d in zip("ab", devices))
+        with open(config, "w", encoding="utf-8") as f:
+            f.write(f"ports:\n{ports}\nforward:\n  patch: [[a, b]]\n")
+        super().__init__(["taskset", "-c", str(core), program, "run", "--config", config,
+                          "--socket", self.socket])
+        self.wait_text("info: ready")
+
+    def frames(self):
+        done = subprocess.run([self.program, "status", "--json", "--socket", self.socket],
+                              capture_output=True, text=True, timeout=PATIENCE, check=True)
+        q = json.loads(done.stdout)["ports"][0]["queues"][0]
+        return q["rx_frames"] + q["tx_frames"]
+
+
+def measure(who, case, cores):
+    """One figure; who: what starts the forwarder."""
+    devices, peer = CASES[case]
+    with tempfile.TemporaryDirectory() as where:
+        forwarder = other = None
+        try:
+            forwarder = who([d.format(dir=where) for d in devices], cores[-1], where)
+            if peer:
+                other = Testpmd([d.format(dir=where) for d in peer[0]], peer[1], cores[0], cores)
+            return forwarder.rate(time.monotonic if peer else forwarder.cpu_s)
+        finally:
+            for p in (other, forwarder):
+                if p:
+                    p.end()
+
+
+def enter():
+    """Into a network namespace with two veth pairs, p0-a0 and p1-b0."""
+    if os.environ.get("CULVERT_BENCH_INSIDE") != "1":
+        os.environ["CULVERT_BENCH_INSIDE"] = "1"
+        os.execvp("unshare", ["unshare", "--net", "--", sys.executable, *sys.argv])
+    for port, far in (("p0", "a0"), ("p1", "b0")):
+        subprocess.run(["ip", "link", "add", port, "type", "veth", "peer", "name", far], check=True)
+        for device in (port, far):
+            subprocess.run(["sysctl", "-qw", f"net.ipv6.conf.{device}.disable_ipv6=1"], check=True)
+            subprocess.run(["ip", "link", "set", device, "up"], check=True)
+
+
+def main():
+    cores = sorted(os.sched_getaffinity(0))
+    if os.geteuid() != 0 or not shutil.which("dpdk-testpmd") or len(cores) < 2:
+        print("left out: needs root, dpdk-testpmd (package dpdk) and two CPUs")
+        return
+    enter()
+    program = os.path.abspath(sys.argv[1])
+    wanted = sys.argv[2:] or CASES
+
+    def ours(devices, core, where):
+        return Culvert(program, devices, core, where)
+
+    def theirs(devices, core, where):
+        return Testpmd(devices, "io", core, cores)
+
+    for case in wanted:
+        figures = {ours: [], theirs: []}
+        try:
+            for _ in range(ROUNDS):
+                for who, rates in figures.items():
+                    rates.append(measure(who, case, cores))
+        except (Failed, subprocess.SubprocessError, ValueError) as e:
+            print(f"{case:10} no figure: {e}", flush=True)
+            continue
+        a, b = (statistics.median(x) for x in figures.values())
+        ratios = [x / y for x, y in zip(*figures.values())]
+        print(f"{case:10} culvert {a / 1e6:7.2f} Mpps, testpmd io {b / 1e6:7.2f} Mpps: "
+              f"{statistics.median(ratios):.2f} times ({min(ratios):.2f} to {max(ratios):.2f}, "
+              f"{ROUNDS} rounds)", flush=True)
+
+
+main()
