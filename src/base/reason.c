@@ -1,8 +1,19 @@
 /* Why something could not be had, in words for the operator. */
 #include "base/reason.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+
+const char *reason_remedy(int err, const char *otherwise)
+{
+	switch (err) {
+	case -EMFILE:
+		return "allow more descriptors: LimitNOFILE= in the unit, `ulimit -n` in a shell";
+	case -ENFILE: return "allow the machine more open files: sysctl fs.file-max";
+	default: return otherwise;
+	}
+}
 
 int reason_set(struct reason *r, int err, const char *remedy, const char *format, ...)
 {

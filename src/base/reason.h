@@ -12,6 +12,10 @@ struct reason {
 	char remedy[256];
 };
 
+/* What helps against an error that any call may meet (no descriptor, no memory); else otherwise,
+ * which may be NULL. */
+const char *reason_remedy(int err, const char *otherwise);
+
 /* Fills r (which may be NULL) and returns err, so that `return reason_set(...)` reads well.
  * remedy may be NULL. */
 int reason_set(struct reason *r, int err, const char *remedy, const char *format, ...)

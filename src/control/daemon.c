@@ -169,7 +169,8 @@ int daemon_run(struct config *c, const struct daemon_options *o, struct reason *
 	d->signal_fd = d->epoll_fd = -1;
 	err = open_signals(d, &before);
 	if (err)
-		reason_set(r, err, NULL, "no signal descriptor: %s", strerror(-err));
+		reason_set(r, err, reason_remedy(err, NULL), "no signal descriptor: %s",
+			strerror(-err));
 	if (!err)
 		err = daemon_start(d, r);
 	if (!err && d->monitor)

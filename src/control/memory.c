@@ -49,7 +49,7 @@ int memory_make(uint32_t n_pools, uint32_t slots, uint32_t slot_size, struct mem
 	if (err)
 		err = map(&m, size, 0);
 	if (err)
-		return reason_set(r, err, "lower `slots:` or `workers:`",
+		return reason_set(r, err, reason_remedy(err, "lower `slots:` or `workers:`"),
 			"no memory for %u frames (%zu MiB): %s", n_pools * slots, size >> 20,
 			strerror(-err));
 	m.pools = calloc(n_pools, sizeof(*m.pools));

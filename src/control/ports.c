@@ -80,37 +80,46 @@ int port_by_name(const struct daemon *d, const char *name_or_device)
 	return -1;
 }
 
-void port_addresses(struct daemon *d, uint32_t idx)
+static int tell_addresses(const struct daemon_port *p, struct reason *r)
 {
-	struct daemon_port *p = &d->ports[idx];
 	struct host_address *found = NULL;
 	struct culvert_host_address *list = NULL;
-	struct reason r = {0};
 	size_t n = 0;
 	int err;
 
 	if (!p->port || !p->ifindex || !p->asked.keep_host || !p->port->engine->host_addresses)
-		return;
-	err = host_addresses_get(p->ifindex, &found, &n, &r);
+		return 0;
+	err = host_addresses_get(p->ifindex, &found, &n, r);
 	if (!err) {
 		list = calloc(n ? n : 1, sizeof(*list));
 		if (!list)
-			err = reason_set(&r, -ENOMEM, NULL, "out of memory");
+			err = reason_set(r, -ENOMEM, NULL, "out of memory");
 	}
 	for (size_t i = 0; list && i < n; i++) {
 		list[i].version = found[i].family == AF_INET ? 4 : 6;
 		memcpy(list[i].bytes, found[i].bytes, found[i].family == AF_INET ? 4 : 16);
 	}
 	if (!err)
-		err = p->port->engine->host_addresses(p->port, list, n, &r);
-	if (err) {
-		char context[96];
-
-		snprintf(context, sizeof(context), "port %s: the host's addresses", p->asked.name);
-		log_reason(LOG_LEVEL_WARN, context, &r);
-	}
+		err = p->port->engine->host_addresses(p->port, list, n, r);
 	free(list);
 	free(found);
+	return err;
+}
+
+static void warn_addresses(const struct daemon_port *p, const struct reason *r)
+{
+	char context[96];
+
+	snprintf(context, sizeof(context), "port %s: the host's addresses", p->asked.name);
+	log_reason(LOG_LEVEL_WARN, context, r);
+}
+
+void port_addresses(struct daemon *d, uint32_t idx)
+{
+	struct reason r = {0};
+
+	if (tell_addresses(&d->ports[idx], &r))
+		warn_addresses(&d->ports[idx], &r);
 }
 
 static void log_got(const struct daemon_port *p)
@@ -178,7 +187,13 @@ int port_open(struct daemon *d, uint32_t idx, struct reason *r)
 	p->closed = (struct reason){0};
 	p->backoff_s = 2;
 	p->retry_ns = 0;
-	port_addresses(d, idx);
+	err = tell_addresses(p, &why);
+	if (err == -E2BIG) {
+		warn_addresses(p, &why);
+	} else if (err) { /* without them the host would be cut off */
+		port_close(d, idx);
+		return refused(p, err, &why, r);
+	}
 	log_got(p);
 	return 0;
 }

@@ -111,9 +111,7 @@ int workers_make(struct daemon *d, struct reason *r)
 	if (!err)
 		return 0;
 	workers_free(d);
-	return reason_set(r, err,
-		err == -EMFILE ? "a higher limit of descriptors: LimitNOFILE=, ulimit -n" : NULL,
-		"no worker: %s", strerror(-err));
+	return reason_set(r, err, reason_remedy(err, NULL), "no worker: %s", strerror(-err));
 }
 
 int workers_start(struct daemon *d, struct reason *r)

@@ -71,7 +71,7 @@ int host_addresses_get(uint32_t ifindex, struct host_address **ret_addresses, si
 	err = host_netlink_ask(req, on_address, forget_addresses, &found);
 	if (err) {
 		forget_addresses(&found);
-		return reason_set(ret_reason, err, NULL,
+		return reason_set(ret_reason, err, reason_remedy(err, NULL),
 			"can't read the addresses of device %u: %s", ifindex, strerror(-err));
 	}
 	*ret_addresses = found.items;

@@ -157,8 +157,8 @@ static int get(struct nlmsghdr *req, const char *what, struct host_link *ret_lin
 		return reason_set(r, err, "ip -br link shows the devices of this namespace",
 			"there is no network device %s in this network namespace", what);
 	if (err)
-		return reason_set(
-			r, err, NULL, "can't ask the kernel about %s: %s", what, strerror(-err));
+		return reason_set(r, err, reason_remedy(err, NULL),
+			"can't ask the kernel about %s: %s", what, strerror(-err));
 	read_queues(&link);
 	read_driver(&link);
 	*ret_link = link;

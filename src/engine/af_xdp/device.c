@@ -54,24 +54,37 @@ static void read_ethtool(int fd, struct ifreq *request, struct device *d)
 		d->rx_queues = count_in_sysfs(d);
 }
 
+/* 0: there is none of that name. */
+static uint32_t ifindex_of(int fd, const char *name)
+{
+	struct ifreq request = {0};
+
+	if (strlen(name) >= sizeof(request.ifr_name))
+		return 0; /* an alternative name, for which there is no ioctl */
+	strcpy(request.ifr_name, name);
+	return ioctl(fd, SIOCGIFINDEX, &request) < 0 ? 0 : (uint32_t)request.ifr_ifindex;
+}
+
 int device_read(const char *name, struct device *ret_device, struct reason *r)
 {
 	struct ifreq request = {0};
 	struct device d = {0};
 	int fd, err = 0;
 
-	d.ifindex = if_nametoindex(name); /* alternative names too */
-	if (d.ifindex == 0 || !if_indextoname(d.ifindex, request.ifr_name))
-		return reason_set(r, -ENODEV, "`ip link` lists the devices of this namespace",
-			"there is no network device %s here", name);
-	snprintf(d.name, sizeof(d.name), "%s", request.ifr_name);
-
 	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
-		return reason_set(
-			r, -errno, NULL, "%s: no socket to read it by: %s", name, strerror(errno));
+		return reason_set(r, -errno, reason_remedy(-errno, NULL),
+			"%s: no socket to read it by: %s", name, strerror(errno));
+	d.ifindex = ifindex_of(fd, name);
+	request.ifr_ifindex = (int)d.ifindex;
+	if (d.ifindex == 0 || ioctl(fd, SIOCGIFNAME, &request) < 0) {
+		close(fd);
+		return reason_set(r, -ENODEV, "`ip link` lists the devices of this namespace",
+			"there is no network device %s here", name);
+	}
+	snprintf(d.name, sizeof(d.name), "%s", request.ifr_name);
 	if (ioctl(fd, SIOCGIFMTU, &request) == 0)
 		d.mtu = (uint32_t)request.ifr_mtu;
 	else

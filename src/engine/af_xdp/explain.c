@@ -58,7 +58,9 @@ int explain_socket(int err, struct reason *r)
 	case -EAFNOSUPPORT:
 		return reason_set(r, -EOPNOTSUPP, "a kernel built with CONFIG_XDP_SOCKETS=y",
 			"this kernel has no AF_XDP sockets");
-	default: return reason_set(r, err, NULL, "no AF_XDP socket: %s", strerror(-err));
+	default:
+		return reason_set(
+			r, err, reason_remedy(err, NULL), "no AF_XDP socket: %s", strerror(-err));
 	}
 }
 
@@ -169,8 +171,8 @@ int explain_load(int err, struct reason *r)
 			"this kernel has no bpf(2)");
 	default:
 		return reason_set(r, err,
-			"Linux 5.10 or later, with CONFIG_BPF_SYSCALL and "
-			"CONFIG_XDP_SOCKETS",
+			reason_remedy(err, "Linux 5.10 or later, with CONFIG_BPF_SYSCALL and "
+					   "CONFIG_XDP_SOCKETS"),
 			"the kernel refuses the steering program: %s", strerror(-err));
 	}
 }
@@ -213,7 +215,8 @@ int explain_attach(int err, const struct device *d, uint32_t flags, const struct
 		return reason_set(r, err, remedy, "the driver of %s (%s) has no native XDP%s%s",
 			d->name, d->driver[0] ? d->driver : "unnamed", quirk->note ? ": " : "",
 			quirk->note ? quirk->note : "");
-	return reason_set(r, err, remedy, "%s XDP can't be attached to %s (%s): %s%s%s",
-		native ? "native" : "generic", d->name, d->driver, strerror(-err),
-		quirk->note ? ": " : "", quirk->note ? quirk->note : "");
+	return reason_set(r, err, reason_remedy(err, remedy),
+		"%s XDP can't be attached to %s (%s): %s%s%s", native ? "native" : "generic",
+		d->name, d->driver, strerror(-err), quirk->note ? ": " : "",
+		quirk->note ? quirk->note : "");
 }
