@@ -106,13 +106,18 @@ class Testpmd(Program):
     def __init__(self, devices, mode, core, cores):
         Testpmd.count += 1
         vdevs = [x for d in devices for x in ("--vdev", d)]
+        self.prefix = f"culvert-bench-{os.getpid()}-{Testpmd.count}"
         super().__init__([
             "dpdk-testpmd", "--no-huge", "-m", "512", "--no-pci", "--no-telemetry",
-            "--file-prefix", f"culvert-bench-{os.getpid()}-{Testpmd.count}",
+            "--file-prefix", self.prefix,
             "--lcores", f"0@{cores[0]},1@{core}", *vdevs, "--", f"--forward-mode={mode}",
             "--no-mlockall", "--total-num-mbufs=16384", "--stats-period", "1",
             "--rxd=2048", "--txd=2048"])
         self.wait_text("Port statistics")
+
+    def end(self):
+        super().end()
+        shutil.rmtree(f"/var/run/dpdk/{self.prefix}", ignore_errors=True)
 
     def frames(self):
         """Received and sent on the first port."""

@@ -228,12 +228,14 @@ static const char *cause_of(const char *said)
 	return strncmp(said, "EAL: ", 5) == 0 ? said + 5 : said;
 }
 
-static const char *remedy_of(const struct dpdk_device *d, const char *said)
+const char *device_remedy(const struct dpdk_device *d, const char *said)
 {
 	if (d->pci)
 		return "`culvert doctor` says how it can be bound (IOMMU, vfio, huge pages)";
 	if (strstr(said, "ddress already in use"))
 		return "stop the program that has that socket, or remove what a dead one left";
+	if (strstr(said, "No such file"))
+		return "does the directory of that path exist, and is the other end running?";
 	if (strstr(said, "bind") || strstr(said, "onnect") || strstr(said, "sock"))
 		return "is the other end running, and is its socket's path right?";
 	return "are the driver's name and arguments right? `--log debug` shows what it says";
@@ -265,7 +267,7 @@ int device_plug(const struct dpdk_device *d, uint16_t *ret_port_id, struct reaso
 		return reason_set(r, -EPERM,
 			"run it as root, or with CAP_NET_RAW and CAP_NET_ADMIN",
 			"DPDK may not have %s: %s", d->name, cause_of(said));
-	return reason_set(r, err == -ENOMEM ? err : -ENODEV, remedy_of(d, said),
+	return reason_set(r, err == -ENOMEM ? err : -ENODEV, device_remedy(d, said),
 		"DPDK can't have %s: %s", d->name, cause_of(said));
 }
 

@@ -26,5 +26,7 @@ int device_parse(const char *device, struct dpdk_device *ret_device, struct reas
 void device_describe(const char *device, char ret_netdev[16], uint32_t *ret_queues);
 /* Plugs it into EAL, which runs; 0 and DPDK's port id, or -errno with the reason. */
 int device_plug(const struct dpdk_device *d, uint16_t *ret_port_id, struct reason *r);
+/* What helps when the driver says that (static). */
+const char *device_remedy(const struct dpdk_device *d, const char *said);
 /* Stops the port, closes it, gives the device back. */
 void device_unplug(uint16_t port_id);

@@ -167,8 +167,8 @@ static int bring_up(struct dpdk_port *p, const struct port_settings *s, uint32_t
 		err = rte_eth_dev_start(p->port_id);
 	said = eal_listen_end();
 	if (err && !r->what[0])
-		reason_set(r, err, "`--log debug` shows all that its driver says",
-			"%s does not start: %s", p->device.name, *said ? said : strerror(-err));
+		reason_set(r, err, device_remedy(&p->device, said), "%s does not start: %s",
+			p->device.name, *said ? said : strerror(-err));
 	return err;
 }
 
