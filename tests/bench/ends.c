@@ -186,6 +186,8 @@ static int bulk(const struct endpoint *to, unsigned int n, uint64_t size)
 	}
 	printf("{\"bytes\": %llu, \"seconds\": %.6f}\n", (unsigned long long)bytes,
 		(double)(now_ns() - begin) / 1e9);
+	free(conns);
+	close(memory);
 	return 0;
 }
 
@@ -254,6 +256,7 @@ static int small(const struct endpoint *to, unsigned int n, double seconds, size
 	       "%.1f}\n",
 		(unsigned long long)n_done, (unsigned long long)n_failed,
 		(double)n_done * 1e9 / (double)(now - begin), latency_at(0.5), latency_at(0.99));
+	free(conns);
 	return n_failed != 0;
 }
 
