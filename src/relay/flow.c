@@ -192,6 +192,7 @@ static void carry_reset(struct flow *f)
 
 	if (!f->dir[1 - from].closed)
 		direction_drop(f, 1 - from);
+	direction_settle(f, from);
 	if (!f->deadline_ns)
 		f->deadline_ns = f->loop->now_ns + RESET_LINGER_NS;
 	if (direction_pending(&f->dir[from]))
@@ -209,7 +210,10 @@ static void carry_end(struct flow *f, unsigned int i)
 	struct direction *d = &f->dir[i];
 	struct end *sink = &f->end[1 - i];
 
-	if (d->closed || !d->ended || direction_pending(d))
+	if (d->closed || !d->ended)
+		return;
+	direction_settle(f, i);
+	if (d->closed || direction_pending(d))
 		return;
 	d->closed = true;
 	if (f->dir[1 - i].closed) /* close(2) says the same to both sides */

@@ -40,6 +40,7 @@ struct direction {
 	bool drain_by_copy; /* what is in the pipe must be read out of it */
 	bool ended;	    /* the source said so */
 	bool closed;	    /* and the sink was told, or is gone */
+	bool queued;	    /* bytes are in the loop's batch of sends */
 	uint8_t small_turns;
 	uint8_t used;	   /* USED_ bits: what moved bytes */
 	struct pipe *pipe; /* only while it holds bytes, or within a turn */
@@ -136,6 +137,10 @@ void flow_connect_failed(struct flow *f, int err);
 /* move.c: moves what can be moved from end[i]. True when there is more to do at once. */
 bool direction_move(struct flow *f, unsigned int i);
 bool direction_pending(const struct direction *d);
+/* Nothing of it is in the batch of sends any more. */
+void direction_settle(struct flow *f, unsigned int i);
+/* A send_batch_done; the owner is a flow, the tag its direction. */
+void direction_sent(void *owner, unsigned int i, const uint8_t *bytes, uint32_t size, ssize_t n);
 /* The socket's pending error, which this takes from it. */
 int end_error(const struct end *e);
 /* Forgets undelivered bytes; the direction is over. */

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "relay/flow.h"
+#include "relay/send_batch.h"
 #include "relay/udp.h"
 
 #define EVENTS_MAX 256
@@ -149,16 +150,21 @@ void *loop_run(void *arg)
 	struct loop *loop = arg;
 	struct epoll_event events[EVENTS_MAX];
 
+	loop->sends = send_batch_open(direction_sent); /* the ring is its thread's */
 	while (!loop->quit) {
 		int wait = loop->ready ? 0 : timer_wait_ms(&loop->timers, loop->now_ns), n;
 
 		n = epoll_wait(loop->epoll_fd, events, EVENTS_MAX, wait);
 		loop->now_ns = loop_clock_ns();
+		/* A lone message goes at once. */
+		loop->batching = n > 1 && send_batch_works(loop->sends);
 		for (int i = 0; i < n; i++) {
 			struct handle *h = events[i].data.ptr;
 
 			h->fn(loop, h, events[i].events);
 		}
+		loop->batching = false;
+		send_batch_flush(loop->sends);
 		if (loop->woken)
 			read_inbox(loop);
 		if (loop->ready)
@@ -173,5 +179,6 @@ void *loop_run(void *arg)
 		flow_cut(loop->flows);
 	run_ready(loop);
 	bury(loop);
+	send_batch_close(loop->sends);
 	return NULL;
 }

@@ -41,7 +41,9 @@ struct loop {
 	uint64_t now_ns; /* of this turn */
 	struct timer_wheel timers;
 	struct pipe_pool pipes;
-	uint8_t *buffer; /* LOOP_BUFFER_SIZE, for bytes on their way through */
+	uint8_t *buffer;	  /* LOOP_BUFFER_SIZE, for bytes on their way through */
+	struct send_batch *sends; /* or NULL; empty between turns */
+	bool batching;		  /* this turn's small messages are sent together */
 
 	struct flow *flows;		 /* all of them */
 	struct flow *ready, **ready_end; /* those with more to do in the next turn */

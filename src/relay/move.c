@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "relay/file.h"
 #include "relay/flow.h"
+#include "relay/send_batch.h"
 
 /* What one direction may move in one turn of the loop before others have theirs. */
 #define TURN_BYTES (1U << 20)
@@ -54,10 +55,17 @@ static void account(struct flow *f, unsigned int i, uint64_t n, enum used engine
 	limit_charge(&f->route->rate, n, f->loop->now_ns);
 }
 
+void direction_settle(struct flow *f, unsigned int i)
+{
+	if (f->dir[i].queued)
+		send_batch_flush(f->loop->sends);
+}
+
 void direction_drop(struct flow *f, unsigned int i)
 {
 	struct direction *d = &f->dir[i];
 
+	direction_settle(f, i);
 	free(d->held);
 	d->held = NULL;
 	d->held_size = d->held_at = 0;
@@ -132,15 +140,14 @@ static ssize_t get(struct flow *f, unsigned int i, uint32_t size)
 	return n;
 }
 
-/* Sends bytes that are in memory; keeps what the sink has no room for. */
-static enum step send_bytes(struct flow *f, unsigned int i, const uint8_t *bytes, uint32_t size)
+/* Sending bytes that are in memory came to n, or -errno; keeps what the sink has no room for. */
+static enum step sent(
+	struct flow *f, unsigned int i, const uint8_t *bytes, uint32_t size, ssize_t n)
 {
 	struct direction *d = &f->dir[i];
 	struct end *sink = &f->end[1 - i];
-	ssize_t n;
 
-	n = put(f, i, bytes, size);
-	if (n < 0 && errno != EAGAIN) {
+	if (n < 0 && n != -EAGAIN) {
 		sink_lost(f, i);
 		return STEP_WAIT;
 	}
@@ -160,6 +167,35 @@ static enum step send_bytes(struct flow *f, unsigned int i, const uint8_t *bytes
 	d->held_size = size - (uint32_t)n;
 	d->held_at = 0;
 	return STEP_WAIT;
+}
+
+static enum step send_bytes(struct flow *f, unsigned int i, const uint8_t *bytes, uint32_t size)
+{
+	ssize_t n = put(f, i, bytes, size);
+
+	return sent(f, i, bytes, size, n < 0 ? -errno : n);
+}
+
+/* Whether nothing more can happen to this direction in this turn than that these bytes are
+ * sent: then they may wait for the others'. */
+static bool can_queue(const struct flow *f, unsigned int i, uint32_t size)
+{
+	const struct direction *d = &f->dir[i];
+
+	return f->loop->batching && size <= SEND_BATCH_BYTES && d->mode == MODE_COPY &&
+	       !f->end[i].readable && !d->ended && f->reset < 0 && !f->end[1 - i].plain &&
+	       !d->limit.per_s && !f->route->rate.per_s;
+}
+
+void direction_sent(void *owner, unsigned int i, const uint8_t *bytes, uint32_t size, ssize_t n)
+{
+	struct flow *f = owner;
+
+	f->dir[i].queued = false;
+	(void)sent(f, i, bytes, size, n);
+	/* The sink is gone: what that means is found out as if something had happened to it. */
+	if (f->dir[i].closed)
+		flow_later(f);
 }
 
 static enum step send_held(struct flow *f, unsigned int i)
@@ -285,6 +321,15 @@ static enum step copy(struct flow *f, unsigned int i, uint64_t most)
 		d->mode = MODE_SPLICE;
 		d->small_turns = 0;
 	}
+	if (can_queue(f, i, (uint32_t)n)) {
+		send_batch_add(
+			f->loop->sends, f->end[1 - i].fd, f, i, f->loop->buffer, (uint32_t)n);
+		d->queued = true;
+		f->last_ns = f->loop->now_ns;
+		return STEP_WAIT;
+	}
+	if ((uint32_t)n > SEND_BATCH_BYTES)
+		send_batch_flush(f->loop->sends); /* small messages don't wait for this one */
 	return send_bytes(f, i, f->loop->buffer, (uint32_t)n);
 }
 
@@ -403,6 +448,8 @@ static enum step step(struct flow *f, unsigned int i, uint64_t most)
 
 	if (direction_pending(d) && !sink->writable)
 		return STEP_WAIT;
+	if (direction_pending(d))
+		send_batch_flush(f->loop->sends); /* small messages don't wait for bulk */
 	if (d->held_size)
 		return send_held(f, i);
 	if (d->pipe_bytes)
@@ -410,6 +457,8 @@ static enum step step(struct flow *f, unsigned int i, uint64_t most)
 	d->drain_by_copy = false;
 	if (d->ended || !source->readable)
 		return STEP_WAIT;
+	if (d->mode != MODE_COPY)
+		send_batch_flush(f->loop->sends);
 	if (d->mode == MODE_SENDFILE)
 		return send_file(f, i, most);
 	if (d->mode == MODE_DISCARD)
@@ -426,6 +475,9 @@ bool direction_move(struct flow *f, unsigned int i)
 	enum direction_mode mode = d->mode;
 	bool more = false;
 
+	if (d->queued && !f->end[i].readable)
+		return false;
+	direction_settle(f, i);
 	if (d->closed)
 		return false;
 	for (;;) {

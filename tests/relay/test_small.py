@@ -1,0 +1,144 @@
+"""Small messages of many connections at once, which the relay may send in batches (io_uring):
+exact whatever happens to the others of a batch, and when the kernel refuses batches."""
+import contextlib
+import os
+import signal
+
+from harness import (FAULT, Listener, Relay, Server, Skip, check, echo, ended, equal, eventually,
+                     load, main, path, receive, reset)
+
+MANY = 40
+SIZES = (1, 64, 64, 1000, 4095, 4096, 4097, 16384, 3)
+
+
+@contextlib.contextmanager
+def held_up(relay):
+    """What happens meanwhile, the relay finds in one turn of its loop."""
+    os.kill(relay.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(relay.pid, signal.SIGCONT)
+
+
+def message(number, turn, size=64):
+    return (b"%d/%d " % (number, turn) * size)[:size]
+
+
+def pairs(relay, target, n=MANY):
+    """Connections, each end to end; those of the target come in any order and say who they are."""
+    clients, servers = [relay.connect() for _ in range(n)], [None] * n
+    for number, c in enumerate(clients):
+        c.sendall(b"%03d" % number)
+    for _ in range(n):
+        s = target.accept()
+        servers[int(receive(s, 3))] = s
+    return clients, servers
+
+
+def close(*lists):
+    for sockets in lists:
+        for s in sockets:
+            s.close()
+
+
+def test_echoes_of_every_size():
+    target = Listener(handler=echo)
+    for workers in (1, 2):
+        relay = Relay("tcp:127.0.0.1:0", target.where, workers=workers)
+        clients = [relay.connect() for _ in range(MANY)]
+        for turn, size in enumerate(SIZES):
+            with held_up(relay):
+                for number, c in enumerate(clients):
+                    c.sendall(message(number, turn, size))
+            for number, c in enumerate(clients):
+                equal(receive(c, size), message(number, turn, size), f"echo of {size}")
+        close(clients)
+        relay.idle_again()
+        relay.stop()
+        equal(relay.totals()["bytes_in"], relay.totals()["bytes_out"], "bytes counted")
+        equal(relay.totals()["bytes_in"], MANY * sum(SIZES), "bytes counted")
+
+
+def test_ends_and_resets_in_the_middle_of_a_batch():
+    """Of four connections one goes on, one ends behind its message, one is reset by its client,
+    one by its target; messages go both ways in the same turn."""
+    target = Listener()
+    relay = Relay("tcp:127.0.0.1:0", target.where)
+    for turn in range(5):
+        clients, servers = pairs(relay, target)
+        with held_up(relay):
+            for number, (c, s) in enumerate(zip(clients, servers)):
+                c.sendall(message(number, turn))
+                s.sendall(message(number, turn + 1))
+                if number % 4 == 1:
+                    c.shutdown(1)
+                elif number % 4 == 2:
+                    reset(c)
+                elif number % 4 == 3:
+                    reset(s)
+        for number, (c, s) in enumerate(zip(clients, servers)):
+            if number % 4 < 2:
+                equal(receive(s, 64), message(number, turn), "to the target")
+                equal(receive(c, 64), message(number, turn + 1), "to the client")
+            if number % 4 == 1:
+                equal(s.recv(1), b"", "the client's end")
+                s.sendall(b"answer")
+                equal(receive(c, 6), b"answer", "after the client's end")
+            elif number % 4 == 2:
+                equal(ended(s), "reset", "the client's reset")
+            elif number % 4 == 3:
+                equal(ended(c), "reset", "the target's reset")
+            else:
+                c.sendall(b"on")
+                equal(receive(s, 2), b"on", "afterwards")
+        close(clients, servers)
+        relay.idle_again()
+    relay.stop()
+
+
+def test_no_room():
+    """Receivers that are slow to take small messages: short sends, and none."""
+    server = Server()
+    relay = Relay("tcp:127.0.0.1:0", server.where)
+    load(relay.where, connections=30, concurrent=30, up="150k", down="150k", chunk=300,
+         server_chunk=300, rcvbuf=4096, sndbuf=4096)
+    relay.stop()
+    server.finish()
+
+
+def test_refused():
+    if not FAULT:
+        raise Skip("no libseccomp: no faults")
+    for fault in ("io_uring_setup:EPERM", "io_uring_setup:ENOSYS", "io_uring_setup:ENOMEM",
+                  "io_uring_enter:EPERM", "io_uring_enter:EINVAL:3", "io_uring_enter:EINTR:2:3",
+                  "io_uring_register:EPERM", "io_uring_enter:none"):
+        target, stats = Listener(handler=echo), path("stats")
+        relay = Relay("tcp:127.0.0.1:0", target.where, faults=[fault], stats=stats)
+        clients = [relay.connect() for _ in range(MANY)]
+        for turn in range(12):
+            with held_up(relay):
+                for number, c in enumerate(clients):
+                    c.sendall(message(number, turn))
+            for number, c in enumerate(clients):
+                equal(receive(c, 64), message(number, turn), f"{fault}: an echo")
+        close(clients)
+        relay.idle_again()
+        told = relay.logged(r"io_uring is refused")
+        relay.stop()
+        target.close()
+        eventually(lambda where=stats: os.path.exists(where) and os.path.getsize(where),
+                   "statistics")
+        with open(stats, encoding="ascii") as f:
+            _, calls, failed, _ = f.read().split()
+        os.unlink(stats)
+        if not int(calls):
+            raise Skip("built without io_uring, or the kernel has none")
+        equal(int(failed) > 0, not fault.endswith(":none"), f"{fault}: calls failed")
+        lasts = fault.endswith(("setup:EPERM", "ENOSYS", "ENOMEM", "enter:EPERM", "EINVAL:3"))
+        equal(len(told), int(lasts), f"{fault}: lines of log: {told}")
+        if fault.endswith(":none"):
+            check(int(calls) >= 6, f"only {calls} batches in 12 turns of {MANY} messages each")
+
+
+main()
