@@ -198,14 +198,46 @@ int port_open(struct daemon *d, uint32_t idx, struct reason *r)
 	return 0;
 }
 
+/* What it did in all, before its counters go with it. */
+static void log_totals(const struct daemon_port *p)
+{
+	uint64_t rx = 0, tx = 0, drops = 0, completed = 0;
+	struct fast_path fast = {0};
+
+	for (uint32_t i = 0; i < p->port->n_queues; i++) {
+		const struct queue_stats *s = &p->port->queues[i]->stats;
+
+		rx += counter_read(&s->rx_frames);
+		tx += counter_read(&s->tx_frames);
+		completed += counter_read(&s->checksums_completed);
+		for (int k = 0; k < DROP_REASON_COUNT; k++)
+			drops += counter_read(&s->drops[k]);
+	}
+	log_info("port %s: rx_frames=%llu tx_frames=%llu drops=%llu checksums_completed=%llu",
+		p->asked.name, (unsigned long long)rx, (unsigned long long)tx,
+		(unsigned long long)drops, (unsigned long long)completed);
+	if (p->port->engine->fast_path_read)
+		p->port->engine->fast_path_read(p->port, &fast);
+	if (fast.frames)
+		log_info("port %s: in the kernel: frames=%llu lost=%llu checksums_completed=%llu",
+			p->asked.name, (unsigned long long)fast.frames,
+			(unsigned long long)(fast.lost_full + fast.lost_refused),
+			(unsigned long long)fast.checksums_completed);
+}
+
 void port_close(struct daemon *d, uint32_t idx)
 {
 	struct daemon_port *p = &d->ports[idx];
 	struct reason why = {0};
 
 	fast_path_stop(d, idx);
-	if (p->port)
+	if (p->port) {
+		if (p->port->engine->stop)
+			p->port->engine->stop(p->port);
+		if (d->started_ns)
+			log_totals(p);
 		p->port->engine->close(p->port);
+	}
 	p->port = NULL;
 	p->link = PORT_LINK_DOWN;
 	if (host_settings_restore(p->changes, &why))

@@ -179,32 +179,6 @@ int daemon_start(struct daemon *d, struct reason *r)
 	return 0;
 }
 
-static void log_port(const struct daemon_port *p)
-{
-	uint64_t rx = 0, tx = 0, drops = 0, completed = 0;
-	struct fast_path fast = {0};
-
-	for (uint32_t i = 0; i < p->port->n_queues; i++) {
-		const struct queue_stats *s = &p->port->queues[i]->stats;
-
-		rx += counter_read(&s->rx_frames);
-		tx += counter_read(&s->tx_frames);
-		completed += counter_read(&s->checksums_completed);
-		for (int k = 0; k < DROP_REASON_COUNT; k++)
-			drops += counter_read(&s->drops[k]);
-	}
-	log_info("port %s: rx_frames=%llu tx_frames=%llu drops=%llu checksums_completed=%llu",
-		p->asked.name, (unsigned long long)rx, (unsigned long long)tx,
-		(unsigned long long)drops, (unsigned long long)completed);
-	if (p->port->engine->fast_path_read)
-		p->port->engine->fast_path_read(p->port, &fast);
-	if (fast.frames)
-		log_info("port %s: in the kernel: frames=%llu lost=%llu checksums_completed=%llu",
-			p->asked.name, (unsigned long long)fast.frames,
-			(unsigned long long)(fast.lost_full + fast.lost_refused),
-			(unsigned long long)fast.checksums_completed);
-}
-
 static void check_frame_law(const struct daemon *d)
 {
 	for (uint32_t i = 0; i < d->memory.n_pools; i++) {
@@ -228,10 +202,6 @@ void daemon_stop(struct daemon *d)
 	routes_free(d);
 	if (d->workers && frames) {
 		workers_pause(d);
-		for (uint32_t i = 0; d->started_ns && i < PORTS_MAX; i++) {
-			if (d->ports[i].port)
-				log_port(&d->ports[i]);
-		}
 		close_ports(d);
 		if (d->started_ns)
 			check_frame_law(d);

@@ -79,7 +79,7 @@ int port_facts(const struct config_port *asked, struct plan_facts *ret_facts, st
 bool port_is_on(const char *device, const char *netdev);
 /* Host settings, engine, host addresses; logs what it got. No worker may be polling. */
 int port_open(struct daemon *d, uint32_t idx, struct reason *r);
-/* No worker may be polling. Puts back the host's settings. */
+/* No worker may be polling. Logs its totals, puts back the host's settings. */
 void port_close(struct daemon *d, uint32_t idx);
 /* Tells the engine which addresses are the host's. */
 void port_addresses(struct daemon *d, uint32_t idx);

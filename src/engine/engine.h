@@ -145,6 +145,9 @@ struct engine_ops {
 	 * XDP here. */
 	int (*open)(const struct port_settings *s, const struct memory *m, struct port **ret_port,
 		struct reason *ret_reason);
+	/* Before close: frames stop arriving, and those that no worker took are dropped and counted
+	 * (queue_drop_waiting). NULL: what the device still has at close is its own to count. */
+	void (*stop)(struct port *p);
 	/* Frames stop arriving; every slot goes back to its pool (bounded wait for completions).
 	 * Takes NULL. */
 	void (*close)(struct port *p);
@@ -179,3 +182,6 @@ struct engine_ops {
 extern const struct engine_ops *const engines[];
 /* NULL: no compiled engine claims it; the reason says what is missing. */
 const struct engine_ops *engine_find(const char *device, struct reason *ret_reason);
+/* For stop: takes what waits at q, at most n frames, and counts it as received and dropped
+ * (DROP_SHUTDOWN). No worker polls. */
+void queue_drop_waiting(struct queue *q, uint32_t n);

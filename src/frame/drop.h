@@ -12,7 +12,8 @@
 	X(PORT_DOWN, "port_down", "the port it should leave by is closed or without carrier") \
 	X(TX_FULL, "tx_full", "the transmit ring stayed full for a bounded number of tries")  \
 	X(TOO_LONG, "too_long", "longer than the port it should leave by can send")           \
-	X(NO_SLOT, "no_slot", "no free buffer in the other engine's memory for the copy")
+	X(NO_SLOT, "no_slot", "no free buffer in the other engine's memory for the copy")     \
+	X(SHUTDOWN, "shutdown", "received, but not yet taken by a worker when its port closed")
 
 enum drop_reason {
 #define X(id, name, text) DROP_##id,

@@ -528,6 +528,41 @@ static void opens_and_closes_many_times(void **state)
 	bed_end(&t);
 }
 
+/* What the kernel delivered and no worker took is counted as received and dropped. */
+static void counts_what_waits_when_it_stops(void **state)
+{
+	const uint64_t sent = 40;
+	uint8_t frame[60];
+	struct bed t;
+
+	bed_make(&t, 1500, 1, 1);
+	frame_write(frame, sizeof(frame), 1);
+	for (int mode = PORT_MODE_SKB; mode <= PORT_MODE_COPY; mode++) {
+		const struct queue_stats *s;
+		struct port *p;
+
+		assert_int_equal(
+			bed_open(&t, 0, (struct port_settings){.mode = (enum port_mode)mode}), 0);
+		p = t.ports[0];
+		s = &p->queues[0]->stats;
+		for (uint64_t i = 0; i < sent; i++)
+			assert_int_equal(send(t.far[0], frame, sizeof(frame), 0), sizeof(frame));
+		for (double end = now() + PATIENCE_S;
+			counter_of(p, 0, "bpf_redirected") < sent && now() < end;)
+			usleep(1000);
+		assert_int_equal(counter_read(&s->rx_frames), 0);
+		p->engine->stop(p);
+		assert_int_equal(counter_read(&s->rx_frames), sent);
+		assert_int_equal(counter_read(&s->drops[DROP_SHUTDOWN]), sent);
+		send(t.far[0], frame, sizeof(frame), 0); /* no more arrive */
+		p->engine->stop(p);
+		assert_int_equal(counter_read(&s->rx_frames), sent);
+		law_holds(&t, false);
+		bed_close_ports(&t);
+	}
+	bed_end(&t);
+}
+
 /* Busy while a port has it, free soon after. */
 static void waits_for_the_kernel_to_let_go(void **state)
 {
@@ -715,6 +750,7 @@ int main(void)
 		cmocka_unit_test(names_who_holds_the_device),
 		cmocka_unit_test(refuses_what_is_no_ethernet),
 		cmocka_unit_test(opens_and_closes_many_times),
+		cmocka_unit_test(counts_what_waits_when_it_stops),
 		cmocka_unit_test(waits_for_the_kernel_to_let_go),
 		cmocka_unit_test(survives_a_device_that_goes),
 		cmocka_unit_test(explains_bad_devices),

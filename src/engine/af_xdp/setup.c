@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "culvert/abi.h"
@@ -25,6 +26,8 @@
 #define FRAME_OVERHEAD 18
 /* Fewer would starve the device between two turns. */
 #define FILL_MIN 64
+/* The generic hook is let go without waiting for a run of the program, which takes microseconds. */
+#define STOP_WAIT_NS 1000000
 
 static bool claims(const char *device)
 {
@@ -256,6 +259,17 @@ static int make_queues(struct xdp_port *p, const struct port_settings *s, const 
 	return 0;
 }
 
+static void stop_port(struct port *base)
+{
+	const struct timespec late = {.tv_nsec = STOP_WAIT_NS};
+	struct xdp_port *p = (struct xdp_port *)base;
+
+	xdp_program_detach(p);
+	nanosleep(&late, NULL);
+	for (uint32_t i = 0; i < p->n_queues; i++)
+		queue_drop_waiting(&p->queues[i].base, p->queues[i].rx.size);
+}
+
 static void port_free(struct xdp_port *p)
 {
 	xdp_program_detach(p); /* frames stop before sockets close */
@@ -421,6 +435,7 @@ const struct engine_ops af_xdp_engine = {
 	.claims = claims,
 	.probe = xdp_probe,
 	.open = open_port,
+	.stop = stop_port,
 	.close = close_port,
 	.counters = counters,
 	.ifindex = ifindex,

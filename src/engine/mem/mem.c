@@ -114,6 +114,12 @@ static struct mem_queue *queue_new(
 	return mq;
 }
 
+static void mem_stop(struct port *p)
+{
+	for (uint32_t i = 0; i < p->n_queues; i++)
+		queue_drop_waiting(p->queues[i], ((struct mem_queue *)p->queues[i])->rx.size);
+}
+
 static void mem_close(struct port *p)
 {
 	if (!p)
@@ -186,6 +192,7 @@ const struct engine_ops mem_engine = {
 	.claims = mem_claims,
 	.probe = mem_probe,
 	.open = mem_open,
+	.stop = mem_stop,
 	.close = mem_close,
 	.counters = mem_counters,
 	.ifindex = mem_ifindex,
