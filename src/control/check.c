@@ -14,8 +14,8 @@ static void print_reason(FILE *to, const struct reason *r)
 }
 
 /* *ret_unavailable counts the ports that can have no XDP. */
-static int print_port(const struct plan *plan, const struct plan_port *p, FILE *to,
-	uint32_t *ret_unavailable, struct reason *r)
+static int print_port(const struct plan *plan, const struct plan_port *p, uint32_t ifindex,
+	FILE *to, uint32_t *ret_unavailable, struct reason *r)
 {
 	enum port_mode mode = PORT_MODE_AUTO;
 	struct reason why = {0};
@@ -43,6 +43,8 @@ static int print_port(const struct plan *plan, const struct plan_port *p, FILE *
 		p->peer >= 0 ? plan->ports[p->peer].asked->name
 			     : "nothing: its frames are dropped");
 	print_reason(to, &why);
+	if (port_cuts_off_host(p, ifindex, &why))
+		fprintf(to, "    warning: %s; %s\n", why.what, why.remedy);
 	return 0;
 }
 
@@ -82,7 +84,7 @@ int check_print(const struct config *c, FILE *to, struct reason *r)
 	if (err)
 		return err;
 	for (uint32_t i = 0; i < plan.n_ports; i++) {
-		int e = print_port(&plan, &plan.ports[i], to, &unavailable, &why);
+		int e = print_port(&plan, &plan.ports[i], facts[i].ifindex, to, &unavailable, &why);
 
 		if (e && !failed++)
 			err = e;

@@ -11,6 +11,7 @@
 #include "host/addresses.h"
 #include "host/link.h"
 #include "host/settings.h"
+#include "host/stacked.h"
 
 /* Largest MTU that most drivers take with XDP: a page of 4096 bytes, less 256 of headroom, 320 of
  * skb_shared_info and 22 of Ethernet header with a VLAN tag. */
@@ -79,6 +80,14 @@ static void say_routes(struct doctor *d, const struct host_link *l)
 				"CARRIES THE DEFAULT ROUTE: what is for this host stays with the "
 				"kernel only while keep_host is on");
 	free(routes);
+}
+
+static void say_stacked(struct doctor *d, const struct host_link *l)
+{
+	struct reason why;
+
+	if (host_stacked(l->ifindex, l->name, &why))
+		doctor_say(d, DOCTOR_WARN, l->name, why.remedy, "%s", why.what);
 }
 
 static void say_changes(struct doctor *d, const struct host_link *l)
@@ -159,6 +168,7 @@ bool doctor_port(struct doctor *d, const char *port, bool xdp, bool *ret_exists)
 		return false;
 	}
 	say_routes(d, &link);
+	say_stacked(d, &link);
 	say_obstacles(d, &link);
 	say_changes(d, &link);
 	if (!link.up) {

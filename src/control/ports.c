@@ -9,6 +9,7 @@
 #include "culvert/abi.h"
 #include "host/addresses.h"
 #include "host/link.h"
+#include "host/stacked.h"
 
 /* The network device that a port's device is or stands on; "": none. */
 static const char *netdev_of(const char *device, char ret_netdev[16], uint32_t *ret_queues)
@@ -78,6 +79,13 @@ int port_by_name(const struct daemon *d, const char *name_or_device)
 			return (int)i;
 	}
 	return -1;
+}
+
+bool port_cuts_off_host(const struct plan_port *plan, uint32_t ifindex, struct reason *r)
+{
+	/* Without host_addresses the kernel gets its frames beside us. */
+	return ifindex && plan->engine->host_addresses && plan->settings.keep_host &&
+	       host_stacked(ifindex, plan->asked->device, r);
 }
 
 static int tell_addresses(const struct daemon_port *p, struct reason *r)
@@ -195,6 +203,8 @@ int port_open(struct daemon *d, uint32_t idx, struct reason *r)
 		return refused(p, err, &why, r);
 	}
 	log_got(p);
+	if (port_cuts_off_host(&p->plan, p->ifindex, &why))
+		log_reason(LOG_LEVEL_WARN, p->asked.name, &why);
 	return 0;
 }
 

@@ -75,6 +75,8 @@ static inline uint64_t daemon_now_ns(void)
 
 /* The facts of one configured port; -ENODEV and so on with the reason. */
 int port_facts(const struct config_port *asked, struct plan_facts *ret_facts, struct reason *r);
+/* Will frames for this host be forwarded, as it has addresses on devices that stand on this one? */
+bool port_cuts_off_host(const struct plan_port *plan, uint32_t ifindex, struct reason *r);
 /* Is this the network device that a port's device is or stands on? */
 bool port_is_on(const char *device, const char *netdev);
 /* Host settings, engine, host addresses; logs what it got. No worker may be polling. */

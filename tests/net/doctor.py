@@ -90,6 +90,39 @@ class Doctor:
         _, answer = self.ask("left")
         assert "CARRIES THE DEFAULT ROUTE" in texts(answer, "left"), answer
 
+    def address_above(self):
+        """addresses on a bridge and a macvlan device above a port, but not its own nor its peer's"""
+        def warned(*ports):
+            return [c["text"] for c in self.ask(*ports)[1]["checks"]
+                    if c["status"] == "warn" and "can't be reached" in c["text"]]
+        must("ip", "link", "add", "below", "type", "veth", "peer", "name", "other")
+        for device in ("below", "other"):
+            must("ip", "link", "set", device, "up")
+        must("ip", "address", "add", "192.0.2.5/24", "dev", "below")
+        must("ip", "address", "add", "192.0.2.6/24", "dev", "other")
+        assert not warned("below", "other")
+        made = 0
+        if run("ip", "link", "add", "bridge", "type", "bridge").returncode == 0:
+            made += 1
+            must("ip", "link", "set", "other", "master", "bridge")
+            must("ip", "link", "set", "bridge", "up")
+            assert not warned("other"), "warned of a bridge without an address"
+            must("ip", "address", "add", "192.0.2.7/24", "dev", "bridge")
+            found = warned("other")
+            assert len(found) == 1 and "192.0.2.7 is on bridge (bridge)" in found[0], found
+            assert not warned("below")
+        if run("ip", "link", "add", "mac", "link", "below", "type", "macvlan").returncode == 0:
+            made += 1
+            must("ip", "address", "add", "2001:db8::7/64", "dev", "mac")
+            found = warned("below")
+            assert len(found) == 1 and "2001:db8::7 is on mac (macvlan)" in found[0], found
+            done = run(self.culvert, "check", "below", "left")
+            if "not to be had" not in done.stdout:
+                assert done.stdout.count("warning: this host's address 2001:db8::7") == 1, done
+        if not made:
+            print("   (neither bridges nor macvlan devices on this machine)")
+        must("ip", "link", "del", "below")
+
     def wrong_usage(self):
         done = run(self.culvert, "doctor", "--nonsense")
         assert done.returncode == 2 and "--nonsense" in done.stderr, done
@@ -118,7 +151,8 @@ def main():
     must("ethtool", "-K", "left", "gro", "on")
     doctor = Doctor(args.culvert, args.refuse)
     for test in (doctor.machine, doctor.without_bpf, doctor.no_such_port, doctor.port,
-                 doctor.port_with_xdp, doctor.port_in_trouble, doctor.wrong_usage):
+                 doctor.port_with_xdp, doctor.port_in_trouble, doctor.address_above,
+                 doctor.wrong_usage):
         test()
         print(f"ok: {test.__name__}")
     return 0

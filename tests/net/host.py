@@ -1,7 +1,7 @@
 """What is for the forwarder itself stays with its kernel, while the rest crosses."""
 import socket
 
-from harness import Machine, expect, forwarder, main, run, settings, wait_for
+from harness import Machine, expect, forwarder, main, run, say, settings, wait_for
 
 
 def pings(host, address, **kw):
@@ -51,4 +51,19 @@ def later():
     f.end()
 
 
-main(kept, later)
+def above():
+    """an address on a device above a port: one warning with what helps"""
+    m = Machine()
+    if run("ip", "link", "add", "above", "link", "p0", "type", "macvlan", check=False).returncode:
+        say("no macvlan devices here")
+        return
+    run("ip", "addr", "add", "10.77.0.252/24", "dev", "above")
+    f = forwarder(m.ports)
+    said = [x for x in f.log().splitlines() if "can't be reached" in x]
+    expect(len(said) == 1 and "10.77.0.252 is on above (macvlan)" in said[0] and
+           "move the address to p0" in said[0], f"the log says:\n{f.log()}")
+    f.end()
+    run("ip", "link", "del", "above")
+
+
+main(kept, later, above)
