@@ -221,6 +221,23 @@ static const struct route_metric {
 #undef METRIC
 };
 
+/* A route and what it replaced have one name, and one series. False: it was told before. */
+static bool route_stats(const struct daemon *d, unsigned int idx, struct relay_stats *ret)
+{
+	struct relay_stats other;
+
+	relay_stats(d->relay, idx, ret);
+	for (unsigned int i = 0; i < relay_routes(d->relay); i++) {
+		relay_stats(d->relay, i, &other);
+		if (i == idx || strcmp(other.name, ret->name) != 0)
+			continue;
+		if (i < idx)
+			return false;
+		relay_stats_add(ret, &other);
+	}
+	return true;
+}
+
 static void routes(const struct daemon *d, FILE *to)
 {
 	struct relay_stats s;
@@ -231,7 +248,8 @@ static void routes(const struct daemon *d, FILE *to)
 		for (unsigned int r = 0; r < relay_routes(d->relay); r++) {
 			uint64_t value;
 
-			relay_stats(d->relay, r, &s);
+			if (!route_stats(d, r, &s))
+				continue;
 			memcpy(&value, (const char *)&s + route_metrics[i].offset, sizeof(value));
 			fprintf(to, "%s{route=\"%s\"} %" PRIu64 "\n", route_metrics[i].name,
 				label(name, sizeof(name), s.name), value);
@@ -239,7 +257,8 @@ static void routes(const struct daemon *d, FILE *to)
 	}
 	head(to, "culvert_relay_errors_total", "counter", "Connections that ended badly, by how.");
 	for (unsigned int r = 0; r < relay_routes(d->relay); r++) {
-		relay_stats(d->relay, r, &s);
+		if (!route_stats(d, r, &s))
+			continue;
 		for (int e = 0; e < RELAY_ERRORS; e++)
 			fprintf(to,
 				"culvert_relay_errors_total{route=\"%s\",error=\"%s\"} %" PRIu64

@@ -19,11 +19,8 @@ static int add(struct daemon *d, const struct config_route *route, struct reason
 
 	if (err)
 		return err;
-	for (unsigned int i = 0; i < relay_routes(d->relay); i++) {
-		relay_stats(d->relay, i, &s);
-		if (strcmp(s.name, route->settings.name) == 0)
-			log_info("route %s: listening on %s", s.name, s.listen);
-	}
+	relay_stats(d->relay, relay_routes(d->relay) - 1, &s); /* the newest */
+	log_info("route %s: listening on %s", s.name, s.listen);
 	return 0;
 }
 
@@ -81,10 +78,18 @@ static bool runs(const struct daemon *d, const char *name)
 
 	for (unsigned int i = 0; d->relay && i < relay_routes(d->relay); i++) {
 		relay_stats(d->relay, i, &s);
-		if (strcmp(s.name, name) == 0)
+		if (s.listening && strcmp(s.name, name) == 0)
 			return true;
 	}
 	return false;
+}
+
+/* A changed route that listens where it did is replaced there, and no one is refused meanwhile. */
+static bool stays(
+	const struct daemon *d, const struct config_route *before, const struct config_route *now)
+{
+	return now && routes_wanted(d, now) &&
+	       endpoint_same(&before->settings.listen, &now->settings.listen);
 }
 
 int routes_change(struct daemon *d, const struct config *old, struct reason *r)
@@ -93,23 +98,24 @@ int routes_change(struct daemon *d, const struct config *old, struct reason *r)
 
 	for (uint32_t i = 0; i < old->n_routes; i++) {
 		const char *name = old->routes[i]->settings.name;
-		const struct config_route *now = route_find(d->config, name);
 
-		if (!runs(d, name) || (same(old->routes[i], now) && routes_wanted(d, now)))
+		if (!runs(d, name) || stays(d, old->routes[i], route_find(d->config, name)))
 			continue;
 		relay_remove(d->relay, name);
 		log_info("route %s: closed", name);
 	}
 	for (uint32_t i = 0; !err && i < d->config->n_routes; i++) {
 		const struct config_route *route = d->config->routes[i];
-		const struct config_route *before = route_find(old, route->settings.name);
+		const char *name = route->settings.name;
+		bool replaces = runs(d, name);
 
-		if (!routes_wanted(d, route) ||
-			(same(before, route) && runs(d, before->settings.name)))
+		if (!routes_wanted(d, route) || (replaces && same(route_find(old, name), route)))
 			continue;
 		err = make(d, r);
 		if (!err)
 			err = add(d, route, r);
+		if (!err && replaces)
+			relay_remove(d->relay, name);
 	}
 	return err;
 }

@@ -179,7 +179,7 @@ static struct json_object *route_running_json(
 	add_text(o, "name", s->name);
 	add_text(o, "listen", s->listen);
 	add_text(o, "when", route && route->when == CONFIG_WHEN_FALLBACK ? "fallback" : "always");
-	json_object_object_add(o, "running", json_object_new_boolean(true));
+	json_object_object_add(o, "running", json_object_new_boolean(s->listening));
 	add_number(o, "connections", s->connections);
 	add_number(o, "active", s->active);
 	add_number(o, "bytes_in", s->bytes_in);

@@ -52,6 +52,7 @@ struct route {
 	struct access_log *log;	   /* NULL: off */
 	struct counters *counters; /* one a loop */
 	bool retired;		   /* control's: no longer listens */
+	struct relay_stats before; /* control's: of those that it replaced and that are gone */
 	struct route *next;	   /* control's list */
 };
 

@@ -200,20 +200,46 @@ static void route_free(struct relay *relay, struct route *route)
 	free(route);
 }
 
+/* The oldest route of that name that listens, at that place if one is given. */
+static struct route *find(struct relay *relay, const char *name, const struct endpoint *listen)
+{
+	for (struct route *route = relay->routes; route; route = route->next) {
+		if (!route->retired && strcmp(route->s.name, name) == 0 &&
+			(!listen || endpoint_same(&route->s.listen, listen)))
+			return route;
+	}
+	return NULL;
+}
+
+/* The numbers of a route go on in those of the one that replaced it. */
+static void bequeath(struct relay *relay, unsigned int idx, const struct route *route)
+{
+	struct route *heir = find(relay, route->s.name, NULL);
+	struct relay_stats s;
+
+	if (!heir)
+		return;
+	relay_stats(relay, idx, &s);
+	relay_stats_add(&heir->before, &s);
+}
+
 /* Frees retired routes that no connection uses any more. */
 static void reap(struct relay *relay)
 {
 	struct route **at = &relay->routes;
+	unsigned int idx = 0;
 
 	while (*at) {
 		struct route *route = *at;
 
 		if (route->retired &&
 			!atomic_load_explicit(&route->active, memory_order_acquire)) { /* B */
+			bequeath(relay, idx, route);
 			*at = route->next;
 			route_free(relay, route);
 		} else {
 			at = &route->next;
+			idx++;
 		}
 	}
 }
@@ -299,17 +325,6 @@ static int start_route(struct relay *relay, struct route *route)
 	for (unsigned int i = 0; i < relay->n_loops && r == 0; i++)
 		r = call(&relay->loops[i], listener_start, route);
 	return r < 0 ? r : call(&relay->loops[0], health_start, route);
-}
-
-/* The oldest route of that name that listens, at that place if one is given. */
-static struct route *find(struct relay *relay, const char *name, const struct endpoint *listen)
-{
-	for (struct route *route = relay->routes; route; route = route->next) {
-		if (!route->retired && strcmp(route->s.name, name) == 0 &&
-			(!listen || endpoint_same(&route->s.listen, listen)))
-			return route;
-	}
-	return NULL;
 }
 
 int relay_add(struct relay *relay, const struct route_settings *settings, struct reason *reason)
@@ -450,6 +465,24 @@ static void add_counters(const struct counters *c, struct relay_stats *s)
 #undef TAKE
 }
 
+void relay_stats_add(struct relay_stats *to, const struct relay_stats *from)
+{
+	to->connections += from->connections;
+	to->active += from->active;
+	to->bytes_in += from->bytes_in;
+	to->bytes_out += from->bytes_out;
+	to->spliced += from->spliced;
+	to->copied += from->copied;
+	to->sendfile += from->sendfile;
+	to->refused += from->refused;
+	to->retries += from->retries;
+	to->cut += from->cut;
+	to->fallbacks += from->fallbacks;
+	to->dropped += from->dropped;
+	for (int e = 0; e < RELAY_ERRORS; e++)
+		to->errors[e] += from->errors[e];
+}
+
 void relay_stats(const struct relay *relay, unsigned int idx, struct relay_stats *ret_stats)
 {
 	const struct route *route = relay->routes;
@@ -459,9 +492,11 @@ void relay_stats(const struct relay *relay, unsigned int idx, struct relay_stats
 		route = route->next;
 	memcpy(ret_stats->name, route->s.name, sizeof(ret_stats->name));
 	memcpy(ret_stats->listen, route->listen_text, sizeof(ret_stats->listen));
+	ret_stats->listening = !route->retired;
 	ret_stats->active = atomic_load_explicit(&route->active, memory_order_relaxed);
 	for (unsigned int i = 0; i < relay->n_loops; i++)
 		add_counters(&route->counters[i], ret_stats);
+	relay_stats_add(ret_stats, &route->before);
 	ret_stats->targets = route->s.n_targets;
 	for (uint32_t i = 0; i < route->s.n_targets; i++)
 		ret_stats->targets_up +=

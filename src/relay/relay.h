@@ -34,7 +34,8 @@ enum relay_error {
 struct relay_stats {
 	char name[64];
 	char listen[ENDPOINT_TEXT_SIZE]; /* with the port that was really got */
-	uint64_t connections;		 /* accepted so far, refused ones too */
+	bool listening;	      /* false: removed or replaced, its last connections are still there */
+	uint64_t connections; /* accepted so far, refused ones too */
 	uint64_t active;
 	uint64_t bytes_in;		    /* client to target */
 	uint64_t bytes_out;		    /* target to client */
@@ -67,4 +68,7 @@ uint64_t relay_drain(struct relay *relay, uint64_t drain_ns, const volatile int 
 void relay_free(struct relay *relay);
 
 unsigned int relay_routes(const struct relay *relay);
+/* Those that were added later have a higher idx. */
 void relay_stats(const struct relay *relay, unsigned int idx, struct relay_stats *ret_stats);
+/* Adds the numbers of one to those of another, which keeps its names and targets. */
+void relay_stats_add(struct relay_stats *to, const struct relay_stats *from);

@@ -1,12 +1,14 @@
 """The end: drain on SIGTERM, its deadline, and the access log."""
+import json
 import os
 import re
 import signal
 import socket
 import time
 
-from harness import (SLOW, Listener, Relay, Server, check, connect, echo, ended, equal,
-                     eventually, load, main, path, receive, receive_all, reset)
+from harness import (CULVERT, SLOW, Listener, Relay, Server, check, connect, echo, ended, equal,
+                     eventually, load, main, path, receive, receive_all, reset, run,
+                     saying)
 
 
 def test_sigterm_when_idle():
@@ -44,6 +46,57 @@ def test_drain_finishes_connections():
     equal(relay.wait(), 0, "exit code")
     check(time.monotonic() - began < 5 * SLOW, "ends with its last connection")
     check(relay.logged("0 connections cut"), f"the log says that none was cut: {relay.err}")
+
+
+def scrape(control):
+    s = connect("unix:" + control)
+    s.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+    lines = receive_all(s).decode().splitlines()
+    s.close()
+    return lines
+
+
+def test_reload_replaces_a_route_in_place():
+    """Clients of the old one live on, none is refused, and each route is one series."""
+    old, new = Listener(handler=saying("old")), Listener(handler=echo)
+    config, control = path("culvert.yaml"), path("control.sock")
+
+    def write(target, when="always", **more):
+        route = {"name": "web", "listen": "tcp:127.0.0.1:0", "to": [target.where], "when": when,
+                 **more}
+        with open(config, "w", encoding="utf-8") as f:
+            f.write(json.dumps({"relay": [route]}))
+
+    def reload():
+        code, said = run(CULVERT, "reload", "--socket", control)
+        equal(code, 0, f"reload: {said}")
+
+    def listening():
+        code, said = run(CULVERT, "status", "--json", "--socket", control)
+        equal(code, 0, f"status: {said}")
+        return [r["running"] for r in json.loads(said)["relay"]]
+
+    write(old)
+    relay = Relay(command=[CULVERT, "run", "--config", config, "--socket", control])
+    first = relay.connect()
+    equal(receive(first, 3), b"old", "what the old target says")
+    write(new)
+    reload()
+    second = relay.connect()  # the port was the kernel's to choose, and is the same
+    second.sendall(b"new")
+    equal(receive(second, 3), b"new", "echo of the new target")
+    equal(listening(), [False, True], "the old one is there for its connection alone")
+    equal([x for x in scrape(control) if x.startswith("culvert_relay_active{")],
+          ['culvert_relay_active{route="web"} 2'], "one series for both")
+    first.close()
+    eventually(lambda: 'culvert_relay_active{route="web"} 1' in scrape(control), "one is left")
+    write(new, retries=1)
+    reload()
+    eventually(lambda: listening()[-1], "listens")
+    check('culvert_relay_connections_total{route="web"} 2' in scrape(control),
+          "what was counted stays counted")
+    second.close()
+    relay.stop()
 
 
 def test_drain_has_a_deadline():
