@@ -12,17 +12,20 @@
 /* A trial that could not be undone is undone again after this. */
 #define TRIAL_AGAIN_NS (10 * SECOND_NS)
 
-static bool same_port(struct config_port a, struct config_port b)
+/* Asked for in the same words, wherever they stand in the file. */
+static bool same_port(const struct config_port *a, const struct config_port *b)
 {
-	a.line = b.line = 0;
-	return memcmp(&a, &b, sizeof(a)) == 0;
+	return strcmp(a->name, b->name) == 0 && strcmp(a->device, b->device) == 0 &&
+	       a->mode == b->mode && a->require == b->require && a->queues == b->queues &&
+	       a->rx_ring == b->rx_ring && a->tx_ring == b->tx_ring && a->busy == b->busy &&
+	       a->keep_host == b->keep_host && a->checksums == b->checksums;
 }
 
 /* Index in c of a port that is just like p, or -1. */
 static int port_in(const struct config *c, const struct config_port *p)
 {
 	for (uint32_t i = 0; i < c->n_ports; i++) {
-		if (same_port(c->ports[i], *p))
+		if (same_port(&c->ports[i], p))
 			return (int)i;
 	}
 	return -1;
@@ -130,7 +133,7 @@ static int add_ports(struct daemon *d, const struct config *c, const struct plan
 
 		for (uint32_t k = 0; k < PORTS_MAX; k++)
 			there = there ||
-				(d->ports[k].used && same_port(d->ports[k].asked, c->ports[i]));
+				(d->ports[k].used && same_port(&d->ports[k].asked, &c->ports[i]));
 		if (there)
 			continue;
 		err = add_port(d, &plan->ports[i], undo, &why);
@@ -310,11 +313,11 @@ int change_detach(struct daemon *d, const char *port, struct reason *r)
 		return err;
 	c = config_copy(d->config);
 	if (!c)
-		err = reason_set(r, -ENOMEM, NULL, "out of memory");
-	if (!err && config_port_remove(c, port))
+		return reason_set(r, -ENOMEM, NULL, "out of memory");
+	if (config_port_remove(c, port))
 		err = reason_set(r, -ENOENT, "`culvert status` shows the ports",
 			"no port is called %s", port);
-	if (!err)
+	else
 		err = change_apply(d, c, r);
 	if (err)
 		config_free(c);
