@@ -290,9 +290,9 @@ int change_attach(struct daemon *d, const char *device, const char *peer, uint64
 		before = config_copy(d->config);
 	if (!c || (confirm_s && !before))
 		err = reason_set(r, -ENOMEM, NULL, "out of memory");
-	if (!err)
+	else
 		err = put_attach(c, device, peer, r);
-	if (!err)
+	if (!err && c)
 		err = change_apply(d, c, r);
 	if (err) {
 		config_free(c);
