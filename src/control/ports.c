@@ -88,29 +88,48 @@ bool port_cuts_off_host(const struct plan_port *plan, uint32_t ifindex, struct r
 	       host_stacked(ifindex, plan->asked->device, r);
 }
 
-static int tell_addresses(const struct daemon_port *p, struct reason *r)
+/* Those that stay with the kernel, in an array that the caller frees; none if there is nobody to
+ * tell. */
+static int read_addresses(const struct plan_port *plan, uint32_t ifindex,
+	struct culvert_host_address **ret_list, size_t *ret_n, struct reason *r)
 {
 	struct host_address *found = NULL;
+	struct culvert_host_address *list;
+	size_t n = 0;
+	int err;
+
+	*ret_list = NULL;
+	*ret_n = 0;
+	if (!ifindex || !plan->settings.keep_host || !plan->engine->host_addresses)
+		return 0;
+	err = host_addresses_get(ifindex, &found, &n, r);
+	if (err)
+		return err;
+	list = calloc(n ? n : 1, sizeof(*list));
+	if (!list)
+		n = 0;
+	for (size_t i = 0; i < n; i++) {
+		list[i].version = found[i].family == AF_INET ? 4 : 6;
+		memcpy(list[i].bytes, found[i].bytes, found[i].family == AF_INET ? 4 : 16);
+	}
+	free(found);
+	*ret_list = list;
+	*ret_n = n;
+	return list ? 0 : reason_set(r, -ENOMEM, NULL, "out of memory");
+}
+
+static int tell_addresses(const struct daemon_port *p, struct reason *r)
+{
 	struct culvert_host_address *list = NULL;
 	size_t n = 0;
 	int err;
 
-	if (!p->port || !p->ifindex || !p->asked.keep_host || !p->port->engine->host_addresses)
+	if (!p->port)
 		return 0;
-	err = host_addresses_get(p->ifindex, &found, &n, r);
-	if (!err) {
-		list = calloc(n ? n : 1, sizeof(*list));
-		if (!list)
-			err = reason_set(r, -ENOMEM, NULL, "out of memory");
-	}
-	for (size_t i = 0; list && i < n; i++) {
-		list[i].version = found[i].family == AF_INET ? 4 : 6;
-		memcpy(list[i].bytes, found[i].bytes, found[i].family == AF_INET ? 4 : 16);
-	}
-	if (!err)
+	err = read_addresses(&p->plan, p->ifindex, &list, &n, r);
+	if (!err && list)
 		err = p->port->engine->host_addresses(p->port, list, n, r);
 	free(list);
-	free(found);
 	return err;
 }
 
@@ -159,6 +178,20 @@ static int refused(const struct daemon_port *p, int err, const struct reason *wh
 		r, err, remedy, "port %s (%s): %s", p->asked.name, p->asked.device, why->what);
 }
 
+static int engine_open(
+	const struct daemon *d, struct daemon_port *p, uint32_t ifindex, struct reason *r)
+{
+	struct port_settings s = p->plan.settings;
+	struct culvert_host_address *list;
+	int err = read_addresses(&p->plan, ifindex, &list, &s.n_host_addresses, r);
+
+	s.host_addresses = list;
+	if (!err)
+		err = p->plan.engine->open(&s, &d->memory, &p->port, r);
+	free(list);
+	return err;
+}
+
 int port_open(struct daemon *d, uint32_t idx, struct reason *r)
 {
 	const struct host_settings_wanted wanted = HOST_SETTINGS_FRAMES;
@@ -178,7 +211,7 @@ int port_open(struct daemon *d, uint32_t idx, struct reason *r)
 		if (err)
 			return refused(p, err, &why, r);
 	}
-	err = p->plan.engine->open(&p->plan.settings, &d->memory, &p->port, &why);
+	err = engine_open(d, p, link.ifindex, &why);
 	if (err) {
 		p->port = NULL;
 		refused(p, err, &why, r);
@@ -195,7 +228,7 @@ int port_open(struct daemon *d, uint32_t idx, struct reason *r)
 	p->closed = (struct reason){0};
 	p->backoff_s = 2;
 	p->retry_ns = 0;
-	err = tell_addresses(p, &why);
+	err = tell_addresses(p, &why); /* again: they may have changed meanwhile */
 	if (err == -E2BIG) {
 		warn_addresses(p, &why);
 	} else if (err) { /* without them the host would be cut off */

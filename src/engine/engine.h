@@ -17,6 +17,7 @@
 #include "frame/drop.h"
 #include "frame/frame.h"
 
+struct culvert_host_address; /* culvert/abi.h */
 struct pool;
 struct port;
 struct queue;
@@ -44,6 +45,10 @@ struct port_settings {
 	bool keep_host;		 /* frames for this host stay with the kernel (default true) */
 	bool complete_checksums; /* set by control for veth, tap, virtio */
 	bool fast_path;		 /* the kernel may forward to the peer by itself */
+	/* The device's own, for keep_host: there before the first frame is looked at. Of the
+	 * caller, for the call. Later ones: engine_ops.host_addresses. */
+	const struct culvert_host_address *host_addresses;
+	size_t n_host_addresses;
 };
 
 /* The memory shared by every UMEM engine: made by control before the first port opens. */
@@ -101,7 +106,6 @@ struct queue {
 };
 
 struct engine_ops;
-struct culvert_host_address; /* culvert/abi.h */
 
 /* Engines embed it first; control reads it. */
 struct port {

@@ -433,8 +433,9 @@ static void keeps_what_is_the_hosts(void **state)
 	bed_make(&t, 1500, 1, 1);
 	run("ip addr add 192.0.2.1/24 dev near0");
 	run("ip link set far0 address 02:00:00:00:00:99");
-	bed_open_both(&t, (struct port_settings){.keep_host = true});
-	assert_int_equal(t.ports[0]->engine->host_addresses(t.ports[0], &own, 1, &t.why), 0);
+	bed_open_both(
+		&t, (struct port_settings){
+			    .keep_host = true, .host_addresses = &own, .n_host_addresses = 1});
 
 	/* who-has 192.0.2.1 and 192.0.2.2 */
 	uint8_t ask[42] = "\xff\xff\xff\xff\xff\xff\x02\0\0\0\0\x99\x08\x06\0\1\x08\0\6\4\0\1"
@@ -459,6 +460,15 @@ static void keeps_what_is_the_hosts(void **state)
 			break;
 	}
 	assert_int_equal(counter_of(t.ports[0], 0, "bpf_to_host"), 1);
+
+	/* And learned again. */
+	assert_int_equal(t.ports[0]->engine->host_addresses(t.ports[0], &own, 1, &t.why), 0);
+	assert_int_equal(send(t.far[0], ask, sizeof(ask), 0), sizeof(ask));
+	for (double end = now() + PATIENCE_S; now() < end; turn(&t)) {
+		if (counter_of(t.ports[0], 0, "bpf_to_host") >= 2)
+			break;
+	}
+	assert_int_equal(counter_of(t.ports[0], 0, "bpf_to_host"), 2);
 	bed_end(&t);
 }
 

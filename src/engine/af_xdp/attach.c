@@ -69,7 +69,22 @@ int xdp_program_try(struct reason *r)
 	return 0;
 }
 
-int xdp_program_load(struct xdp_port *p, bool keep_host, bool frags, struct reason *r)
+/* -E2BIG: the first ones are kept. */
+static int add_addresses(
+	const struct xdp_port *p, const struct culvert_host_address *addresses, size_t n)
+{
+	int map = bpf_map__fd(p->program->maps.host_addresses);
+	uint8_t yes = 1;
+
+	for (size_t i = 0; i < n; i++) {
+		if (bpf_map_update_elem(map, &addresses[i], &yes, BPF_ANY))
+			return -errno;
+	}
+	return 0;
+}
+
+int xdp_program_load(
+	struct xdp_port *p, const struct port_settings *s, bool frags, struct reason *r)
 {
 	int err = -1;
 
@@ -89,8 +104,14 @@ int xdp_program_load(struct xdp_port *p, bool keep_host, bool frags, struct reas
 	if (err)
 		return explain_load(err, r);
 	memcpy(p->program->bss->settings.mac, p->device.mac, sizeof(p->device.mac));
-	p->program->bss->settings.keep_host = keep_host;
-	return 0;
+	p->program->bss->settings.keep_host = s->keep_host;
+	/* Too many: whoever tells the later ones says so. */
+	err = add_addresses(p, s->host_addresses, s->n_host_addresses);
+	if (!err || err == -E2BIG)
+		return 0;
+	xdp_program_unload(p);
+	return reason_set(r, err, NULL, "%s: the host's addresses could not be set: %s",
+		p->device.name, strerror(-err));
 }
 
 void xdp_program_unload(struct xdp_port *p)
@@ -193,15 +214,11 @@ int xdp_host_addresses(struct port *base, const struct culvert_host_address *add
 	struct xdp_port *p = (struct xdp_port *)base;
 	int map = bpf_map__fd(p->program->maps.host_addresses);
 	struct device now;
-	uint8_t yes = 1;
-	int err = 0;
+	int err;
 
 	if (device_read(p->device.name, &now, NULL) == 0 && now.ifindex == p->device.ifindex)
 		memcpy(p->program->bss->settings.mac, now.mac, sizeof(now.mac));
-	for (size_t i = 0; i < n && !err; i++) {
-		if (bpf_map_update_elem(map, &addresses[i], &yes, BPF_ANY))
-			err = -errno;
-	}
+	err = add_addresses(p, addresses, n);
 	if (!err)
 		forget_others(map, addresses, n);
 	if (err)

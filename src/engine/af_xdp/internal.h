@@ -74,8 +74,10 @@ int xdp_check(const struct port_settings *s, const struct device *d, uint32_t sl
 /* probe.c: for engine_ops. */
 int xdp_probe(const struct port_settings *s, enum port_mode *ret_mode, struct reason *ret_reason);
 
-/* attach.c: the program and its link. flags: XDP_FLAGS_DRV_MODE or XDP_FLAGS_SKB_MODE. */
-int xdp_program_load(struct xdp_port *p, bool keep_host, bool frags, struct reason *r);
+/* attach.c: the program, with the host addresses of s, and its link. flags: XDP_FLAGS_DRV_MODE or
+ * XDP_FLAGS_SKB_MODE. */
+int xdp_program_load(
+	struct xdp_port *p, const struct port_settings *s, bool frags, struct reason *r);
 void xdp_program_unload(struct xdp_port *p);
 int xdp_program_attach(struct xdp_port *p, uint32_t flags, struct reason *r);
 void xdp_program_detach(struct xdp_port *p);

@@ -125,12 +125,12 @@ static int attach_native(struct xdp_port *p, const struct port_settings *s, stru
 	if (!err || explain_is_fatal(err) || quirk->long_from_peer || p->device.mtu <= 1500)
 		return err;
 	xdp_program_unload(p);
-	if (xdp_program_load(p, s->keep_host, true, &ignored) == 0 &&
+	if (xdp_program_load(p, s, true, &ignored) == 0 &&
 		xdp_program_attach(p, XDP_FLAGS_DRV_MODE, &ignored) == 0)
 		return 0;
 	xdp_program_unload(p);
 	/* -ENOMEM, as without a program there is no lower step. */
-	return xdp_program_load(p, s->keep_host, false, r) ? -ENOMEM : err;
+	return xdp_program_load(p, s, false, r) ? -ENOMEM : err;
 }
 
 static bool wanted(const struct port_settings *s, enum port_mode m)
@@ -363,7 +363,7 @@ static int open_port(const struct port_settings *s, const struct memory *m, stru
 		reason_set(r, err, NULL, "%s: out of memory", s->device);
 		goto fail;
 	}
-	if ((err = xdp_program_load(p, s->keep_host, false, r)) || (err = climb_down(p, s)))
+	if ((err = xdp_program_load(p, s, false, r)) || (err = climb_down(p, s)))
 		goto fail;
 	note_long_frames(p);
 	note_unbound_queues(p);
