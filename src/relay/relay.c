@@ -23,7 +23,7 @@
 #include "relay/sockopt.h"
 #include "relay/udp.h"
 
-/* How long a new route waits for the first answer of the name servers. */
+/* How long a new route waits for the first answers of the name servers, all together. */
 #define NAME_WAIT_NS  3000000000ULL
 #define DRAIN_POLL_NS 10000000L
 /* Descriptors that are neither connections nor pipes: loops, listeners, logs, the daemon's. */
@@ -246,6 +246,8 @@ static void reap(struct relay *relay)
 
 static int prepare_targets(struct relay *relay, struct route *route)
 {
+	uint64_t until = loop_clock_ns() + NAME_WAIT_NS, now;
+
 	for (uint32_t i = 0; i < route->s.n_targets; i++) {
 		struct target *t = &route->targets[i];
 		const struct endpoint *e;
@@ -259,8 +261,9 @@ static int prepare_targets(struct relay *relay, struct route *route)
 			return -ENOMEM;
 	}
 	for (uint32_t i = 0; i < route->s.n_targets; i++) {
+		now = loop_clock_ns();
 		if (route->targets[i].name) /* without an answer it is tried again, and logged */
-			(void)name_wait(route->targets[i].name, NAME_WAIT_NS);
+			(void)name_wait(route->targets[i].name, now < until ? until - now : 0);
 	}
 	return 0;
 }

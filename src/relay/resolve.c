@@ -25,7 +25,8 @@ struct name {
 	/* All below: under the resolver's lock. */
 	struct resolver *resolver;
 	struct timespec due;
-	bool busy;  /* in getaddrinfo; must not be freed */
+	bool busy;  /* in getaddrinfo, which nobody waits for: */
+	bool freed; /* meanwhile, so the thread does it afterwards */
 	bool asked; /* at least once, with this result: */
 	int result;
 	bool failed_logged;
@@ -38,7 +39,9 @@ struct resolver {
 	pthread_mutex_t lock; /* held for a few instructions at most, never while resolving */
 	pthread_cond_t changed;
 	struct name *names;
+	bool asking; /* the thread is in getaddrinfo */
 	bool quit;
+	bool freed; /* while asking: the thread frees what is left */
 };
 
 static struct timespec from_now(uint64_t ns)
@@ -78,7 +81,7 @@ static void ask(struct resolver *r, struct name *n)
 			*list = NULL;
 	int err;
 
-	n->busy = true;
+	n->busy = r->asking = true;
 	pthread_mutex_unlock(&r->lock);
 	err = getaddrinfo(n->host, n->port, &hints, &list);
 	if (err == EAI_NONAME || err == EAI_FAMILY || err == EAI_NODATA) {
@@ -87,7 +90,13 @@ static void ask(struct resolver *r, struct name *n)
 		err = getaddrinfo(n->host, n->port, &hints, &list);
 	}
 	pthread_mutex_lock(&r->lock);
-	n->busy = false;
+	n->busy = r->asking = false;
+	if (n->freed) {
+		if (!err)
+			freeaddrinfo(list);
+		free(n);
+		return;
+	}
 	n->asked = true;
 	n->result = err ? -ENOENT : 0;
 	if (!err) {
@@ -113,9 +122,17 @@ static struct name *most_due(struct resolver *r)
 	return due;
 }
 
+static void destroy(struct resolver *r)
+{
+	pthread_cond_destroy(&r->changed);
+	pthread_mutex_destroy(&r->lock);
+	free(r);
+}
+
 static void *run(void *arg)
 {
 	struct resolver *r = arg;
+	bool freed;
 
 	pthread_mutex_lock(&r->lock);
 	while (!r->quit) {
@@ -129,7 +146,10 @@ static void *run(void *arg)
 		else
 			ask(r, n);
 	}
+	freed = r->freed;
 	pthread_mutex_unlock(&r->lock);
+	if (freed)
+		destroy(r);
 	return NULL;
 }
 
@@ -148,9 +168,7 @@ int resolver_create(struct resolver **ret_resolver)
 	pthread_condattr_destroy(&monotonic);
 	err = pthread_create(&r->thread, NULL, run, r);
 	if (err) {
-		pthread_cond_destroy(&r->changed);
-		pthread_mutex_destroy(&r->lock);
-		free(r);
+		destroy(r);
 		return -err;
 	}
 	*ret_resolver = r;
@@ -163,12 +181,16 @@ void resolver_free(struct resolver *r)
 		return;
 	pthread_mutex_lock(&r->lock);
 	r->quit = true;
+	if (r->asking) { /* a name server that is silent may take a minute */
+		r->freed = true;
+		pthread_detach(r->thread);
+		pthread_mutex_unlock(&r->lock);
+		return;
+	}
 	pthread_cond_broadcast(&r->changed);
 	pthread_mutex_unlock(&r->lock);
 	pthread_join(r->thread, NULL);
-	pthread_cond_destroy(&r->changed);
-	pthread_mutex_destroy(&r->lock);
-	free(r);
+	destroy(r);
 }
 
 struct name *name_new(struct resolver *r, const char *host, uint16_t port)
@@ -191,17 +213,18 @@ struct name *name_new(struct resolver *r, const char *host, uint16_t port)
 void name_free(struct resolver *r, struct name *n)
 {
 	struct name **at = &r->names;
+	bool busy;
 
 	if (!n)
 		return;
 	pthread_mutex_lock(&r->lock);
-	while (n->busy)
-		pthread_cond_wait(&r->changed, &r->lock);
 	while (*at != n)
 		at = &(*at)->next;
 	*at = n->next;
+	busy = n->freed = n->busy;
 	pthread_mutex_unlock(&r->lock);
-	free(n);
+	if (!busy)
+		free(n);
 }
 
 int name_wait(struct name *n, uint64_t wait_ns)

@@ -12,7 +12,8 @@ struct name;
 struct resolver;
 
 int resolver_create(struct resolver **ret_resolver);
-/* Ends the thread; names must be gone. NULL is fine. */
+/* Ends the thread, or lets it end when the name server has answered; names must be gone. NULL is
+ * fine. */
 void resolver_free(struct resolver *r);
 /* Begins to resolve; NULL without memory. */
 struct name *name_new(struct resolver *r, const char *host, uint16_t port);
