@@ -16,13 +16,6 @@
 #include "relay/resolve.h"
 #include "relay/sockopt.h"
 
-/* Trouble on this machine says nothing about the target. */
-static bool local_trouble(int err)
-{
-	return err == EMFILE || err == ENFILE || err == ENOMEM || err == ENOBUFS ||
-	       err == EADDRNOTAVAIL || err == EPERM || err == EACCES || err == EADDRINUSE;
-}
-
 static int open_now(struct flow *f)
 {
 	int r = flow_introduce(f);
@@ -48,6 +41,13 @@ static void release_target(struct flow *f)
 	free(f->dir[0].held); /* a PROXY header at most */
 	f->dir[0].held = NULL;
 	f->dir[0].held_size = f->header_left = 0;
+	if (e->plain) { /* what file_open set: the next target may be no file */
+		f->dir[1].ended = f->dir[1].closed = false;
+		for (unsigned int i = 0; i < 2; i++)
+			f->dir[i].mode =
+				f->route->s.engine == ROUTE_ENGINE_SPLICE ? MODE_SPLICE : MODE_COPY;
+	}
+	e->plain = e->file = false;
 	e->readable = e->writable = e->hung_up = e->failed = e->urgent = false;
 	atomic_fetch_sub_explicit(&f->target->active, 1, memory_order_relaxed);
 	f->target = NULL;
@@ -148,7 +148,7 @@ void flow_connect(struct flow *f)
 		if (err == 0)
 			return;
 		f->last_err = err;
-		if (local_trouble(err))
+		if (loop_is_to_blame(err))
 			loop_exhausted(f->loop, "connect", err);
 		else
 			health_bad(f->route, t, err);
@@ -156,7 +156,7 @@ void flow_connect(struct flow *f)
 	}
 	log_debug("route %s: no target can be reached: %s", f->route->s.name,
 		strerrordesc_np(f->last_err ? f->last_err : err));
-	if (f->last_err && local_trouble(f->last_err))
+	if (f->last_err && loop_is_to_blame(f->last_err))
 		flow_finish(f, FLOW_END_ERROR + RELAY_ERROR_SYSTEM);
 	else
 		flow_finish(
@@ -167,7 +167,7 @@ void flow_connect(struct flow *f)
 void flow_connect_failed(struct flow *f, int err)
 {
 	f->last_err = err;
-	if (local_trouble(err))
+	if (loop_is_to_blame(err))
 		loop_exhausted(f->loop, "connect", err);
 	else
 		health_bad(f->route, f->target, err);

@@ -37,17 +37,26 @@ static int open_source(struct flow *f, int fd, const struct stat *st)
 static int open_sink(struct flow *f, int fd, const struct stat *st)
 {
 	struct target *t = f->target;
+	struct stat now;
+	int r = 0;
 
 	f->dir[1].ended = f->dir[1].closed = true; /* nothing comes back */
 	f->end[1].file = S_ISREG(st->st_mode);
 	if (!S_ISREG(st->st_mode))
 		return 0;
 	pthread_mutex_lock(&first_lock);
-	if (atomic_fetch_add_explicit(&t->appending, 1, memory_order_relaxed) == 0)
-		atomic_store_explicit(&t->append_at, (uint64_t)st->st_size, memory_order_relaxed);
+	/* The size of now: another connection may have appended and gone since it was opened. */
+	if (atomic_load_explicit(&t->appending, memory_order_relaxed) == 0) {
+		r = fstat(fd, &now) < 0 ? -errno : 0;
+		if (r == 0)
+			atomic_store_explicit(
+				&t->append_at, (uint64_t)now.st_size, memory_order_relaxed);
+	}
+	if (r == 0)
+		atomic_fetch_add_explicit(&t->appending, 1, memory_order_relaxed);
 	pthread_mutex_unlock(&first_lock);
-	f->appends = true;
-	return 0;
+	f->appends = r == 0;
+	return r;
 }
 
 int file_open(struct flow *f)

@@ -20,6 +20,7 @@
 /* After a reset, what was sent before it gets this long to arrive at the other side. */
 #define RESET_LINGER_NS 30000000000ULL
 #define RESET_POLL_NS	5000000ULL
+#define RESET_POLL_PART 8 /* or, when it takes long, after this part of the time it took */
 
 static struct flow *flow_of(struct end *e)
 {
@@ -102,7 +103,7 @@ void flow_cut(struct flow *f)
 static uint64_t due(const struct flow *f)
 {
 	const struct route_settings *s = &f->route->s;
-	uint64_t at = f->deadline_ns ? f->deadline_ns : UINT64_MAX, t;
+	uint64_t at = f->deadline_ns ? f->deadline_ns : UINT64_MAX, now = f->loop->now_ns, t;
 
 	if (f->state == FLOW_OPEN && s->idle_timeout_ns) {
 		t = f->last_ns + s->idle_timeout_ns;
@@ -113,7 +114,8 @@ static uint64_t due(const struct flow *f)
 		at = t < at ? t : at;
 	}
 	if (f->reset >= 0) {
-		t = f->loop->now_ns + RESET_POLL_NS;
+		t = (now + RESET_LINGER_NS - f->deadline_ns) / RESET_POLL_PART;
+		t = now + (t > RESET_POLL_NS ? t : RESET_POLL_NS);
 		at = t < at ? t : at;
 	}
 	if (f->wait_ns)

@@ -17,8 +17,10 @@
 
 /* One loop takes this many connections before it looks at its other descriptors. */
 #define ACCEPTS_PER_TURN 64
-#define PAUSE_NS	 100000000ULL
-#define LOG_EVERY_NS	 10000000000ULL
+/* One that closes takes what is queued, which is no more than this (listen(2), somaxconn). */
+#define QUEUED_MAX   65536
+#define PAUSE_NS     100000000ULL
+#define LOG_EVERY_NS 10000000000ULL
 
 struct handover {
 	struct message message;
@@ -151,6 +153,12 @@ static void accept_failed(struct listener *l, int err)
 		pause_until(l, loop->now_ns + PAUSE_NS);
 }
 
+bool loop_is_to_blame(int err)
+{
+	return err == EMFILE || err == ENFILE || err == ENOMEM || err == ENOBUFS ||
+	       err == EADDRNOTAVAIL || err == EPERM || err == EACCES || err == EADDRINUSE;
+}
+
 /* What helps against it. */
 static const char *remedy(int err)
 {
@@ -197,11 +205,12 @@ static void refuse(struct listener *l, int fd)
 static void on_readable(struct loop *loop, struct handle *h, uint32_t events)
 {
 	struct listener *l = (struct listener *)(void *)h;
+	int most = l->closing ? QUEUED_MAX : ACCEPTS_PER_TURN;
 	struct address client;
 
 	if (l->paused)
 		return;
-	for (int i = 0; i < ACCEPTS_PER_TURN || l->closing; i++) {
+	for (int i = 0; i < most; i++) {
 		int fd;
 
 		if (!l->closing && !may_accept(l))

@@ -25,5 +25,7 @@ static inline uint64_t relay_load(struct relay *relay)
 	return n;
 }
 
+/* Trouble on this machine says nothing about the target. */
+bool loop_is_to_blame(int err);
 /* Says, at most every 10 s, that this machine refused a system call, and what helps. */
 void loop_exhausted(struct loop *loop, const char *call, int err);

@@ -56,6 +56,7 @@ static int set_text(int fd, int level, int option, const char *value, const char
 
 static int set_tcp(int fd, const struct route_settings *s, struct reason *reason)
 {
+	uint64_t ms = s->user_timeout_ns / 1000000;
 	int r = 0;
 
 	if (s->nodelay)
@@ -72,7 +73,7 @@ static int set_tcp(int fd, const struct route_settings *s, struct reason *reason
 		r = set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, (int)s->keepalive_idle_s, "keepalive",
 			reason);
 	if (r == 0 && s->user_timeout_ns)
-		r = set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)(s->user_timeout_ns / 1000000),
+		r = set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, ms < INT32_MAX ? (int)ms : INT32_MAX,
 			"user_timeout", reason);
 	if (r == 0 && s->congestion[0])
 		r = set_text(fd, IPPROTO_TCP, TCP_CONGESTION, s->congestion, "congestion",

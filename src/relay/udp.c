@@ -369,6 +369,7 @@ static struct session *session_begin(struct udp *u, const struct client *client)
 	struct session *s;
 	struct target *t;
 	uint32_t bucket = bucket_of(client);
+	int r;
 
 	if (!route_admits(&route->s, &client->sa)) {
 		counter_add(&u->counters->refused, 1);
@@ -393,8 +394,14 @@ static struct session *session_begin(struct udp *u, const struct client *client)
 	s->fd = -1;
 	s->client = *client;
 	s->started_ns = s->last_ns = loop->now_ns;
-	if (connect_session(s) < 0) {
-		counter_add(&u->counters->errors[RELAY_ERROR_SYSTEM], 1);
+	r = connect_session(s);
+	if (r < 0) {
+		bool ours = loop_is_to_blame(-r);
+
+		counter_add(
+			&u->counters->errors[ours ? RELAY_ERROR_SYSTEM : RELAY_ERROR_CONNECT], 1);
+		if (ours)
+			loop_exhausted(loop, "udp session", -r);
 		if (s->fd >= 0)
 			close(s->fd);
 		free(s);
