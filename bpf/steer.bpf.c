@@ -6,7 +6,8 @@
  * device's own addresses in a frame to its own MAC address; ARP, and neighbour solicitations, whose
  * target is one of them. Everything else is forwarded: multicast and broadcast too (DHCP, router
  * advertisements, unsolicited neighbour advertisements), as the hosts on the other side want them,
- * and XDP can't give one frame to two. A device without addresses forwards everything.
+ * and XDP can't give one frame to two. So the host gets no address or route by them (DHCP, SLAAC):
+ * what it has on a port must be static. A device without addresses forwards everything.
  *
  * Addresses of VLAN devices above this one are not its own: frames of a VLAN are forwarded. A
  * priority tag (VLAN 0, IEEE 802.1Q) is no VLAN.
