@@ -250,6 +250,14 @@ int change_reload(struct daemon *d, struct reason *r)
 	return err;
 }
 
+const char *change_reloaded(const struct daemon *d)
+{
+	if (d->fallback && d->config->n_ports > 0)
+		return "reloaded; ports are not opened while TCP is relayed instead: "
+		       "restart culvert";
+	return "reloaded";
+}
+
 /* Adds device (and peer, unless there is such a port) to c and patches them. */
 static int put_attach(struct config *c, const char *device, const char *peer, struct reason *r)
 {

@@ -13,6 +13,8 @@ struct reason;
 int change_apply(struct daemon *d, struct config *c, struct reason *r);
 /* The file again. */
 int change_reload(struct daemon *d, struct reason *r);
+/* In words, after a success. */
+const char *change_reloaded(const struct daemon *d);
 /* device; peer: a device to add as well, or a port that is there, or NULL. confirm_s: undone after
  * so many seconds unless change_confirm is called before; 0: for good. */
 int change_attach(struct daemon *d, const char *device, const char *peer, uint64_t confirm_s,

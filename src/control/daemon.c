@@ -58,7 +58,7 @@ static void reload(struct daemon *d)
 	if (change_reload(d, &r))
 		log_reason(LOG_LEVEL_ERROR, "not reloaded", &r);
 	else
-		log_info("reloaded");
+		log_info("%s", change_reloaded(d));
 	sd_notify(0, "READY=1");
 }
 

@@ -57,8 +57,9 @@ static void get_metrics(void *ctx, const struct server_request *request, struct 
 static void post_reload(void *ctx, const struct server_request *request, struct server_reply *reply)
 {
 	struct reason r = {0};
+	int err = change_reload(ctx, &r);
 
-	reply_change(reply, change_reload(ctx, &r), &r, "reloaded");
+	reply_change(reply, err, &r, change_reloaded(ctx));
 }
 
 static void post_attach(void *ctx, const struct server_request *request, struct server_reply *reply)

@@ -100,6 +100,10 @@ def relays():
         expect(status["relay"][0]["running"], f"{name}: {status['relay']}")
         said = [x for x in c.log().splitlines() if "XDP" in x or "bpf" in x]
         expect(said, f"{name}: the log does not say why:\n{c.log()}")
+        c.write(config(listen, to).replace("mode: auto", "mode: auto, busy: true"))
+        answer = c.ask("reload").stdout
+        expect("reloaded; ports are not opened" in answer and "restart" in answer, answer)
+        echo(m.a, ("10.78.1.1", listen))
         c.stop()
         m.unchanged()
 
@@ -147,6 +151,8 @@ def not_needed():
         pass
     status = c.status()
     expect(status["engine"] == "af_xdp" and not status["fallback"], str(status))
+    answer = c.ask("reload").stdout
+    expect(answer.strip() == "reloaded", answer)
     c.end()
     m.unchanged()
 
