@@ -68,8 +68,10 @@ int relay_main(const struct relay_main *m)
 	struct reason r = {0};
 	int err;
 
-	if (!c)
+	if (!c) {
+		log_error("out of memory");
 		return -ENOMEM;
+	}
 	err = take_all(m, c, &r);
 	if (err) {
 		log_reason(LOG_LEVEL_ERROR, "", &r);

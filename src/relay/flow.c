@@ -16,6 +16,7 @@
 
 #include "relay/file.h"
 #include "relay/listener.h"
+#include "relay/relay_internal.h"
 
 /* After a reset, what was sent before it gets this long to arrive at the other side. */
 #define RESET_LINGER_NS 30000000000ULL
@@ -319,11 +320,15 @@ static void take_address(struct client *c, const struct sockaddr *address)
 void flow_start(struct loop *loop, struct route *route, int fd, const struct sockaddr *client)
 {
 	struct flow *f = calloc(1, sizeof(*f));
+	int r = -ENOMEM;
 
-	if (!f || loop_watch(loop, fd, &f->end[0].handle,
-			  EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET) < 0) {
+	if (f)
+		r = loop_watch(loop, fd, &f->end[0].handle,
+			EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET);
+	if (r < 0) {
 		struct counters *c = &route->counters[loop->idx];
 
+		loop_exhausted(loop, "epoll_ctl", -r);
 		free(f);
 		close(fd);
 		counter_add(&c->errors[RELAY_ERROR_SYSTEM], 1);

@@ -155,7 +155,7 @@ static void accept_failed(struct listener *l, int err)
 
 bool loop_is_to_blame(int err)
 {
-	return err == EMFILE || err == ENFILE || err == ENOMEM || err == ENOBUFS ||
+	return err == EMFILE || err == ENFILE || err == ENOMEM || err == ENOBUFS || err == ENOSPC ||
 	       err == EADDRNOTAVAIL || err == EPERM || err == EACCES || err == EADDRINUSE;
 }
 
@@ -165,6 +165,7 @@ static const char *remedy(int err)
 	switch (err) {
 	case EMFILE: return "raise LimitNOFILE (ulimit -n), or lower max_connections";
 	case ENFILE: return "raise fs.file-max";
+	case ENOSPC: return "raise fs.epoll.max_user_watches, or make room on the disk";
 	case EADDRNOTAVAIL:
 	case EADDRINUSE:
 		return "local ports are used up: widen net.ipv4.ip_local_port_range, or set source";

@@ -330,6 +330,21 @@ static int start_route(struct relay *relay, struct route *route)
 	return r < 0 ? r : call(&relay->loops[0], health_start, route);
 }
 
+static void stop_listening(struct relay *relay, struct route *route)
+{
+	const struct address *a = &route->s.listen.address;
+
+	for (unsigned int i = 0; i < relay->n_loops; i++)
+		call(&relay->loops[i], do_stop, route);
+	route->retired = true;
+	if (route->listen_fd >= 0)
+		close(route->listen_fd);
+	route->listen_fd = -1;
+	if (route->s.listen.kind == ENDPOINT_UNIX && a->un.sun_path[0] &&
+		!find(relay, route->s.name, &route->s.listen))
+		unlink(a->un.sun_path);
+}
+
 int relay_add(struct relay *relay, const struct route_settings *settings, struct reason *reason)
 {
 	struct route *route, *old, **end = &relay->routes;
@@ -353,36 +368,21 @@ int relay_add(struct relay *relay, const struct route_settings *settings, struct
 	if (r == 0)
 		r = start_route(relay, route);
 	if (r < 0) {
-		for (unsigned int i = 0; i < relay->n_loops; i++)
-			call(&relay->loops[i], do_stop, route);
-		reason_set(
-			reason, r, NULL, "route %s can't start: %s", settings->name, strerror(-r));
+		stop_listening(relay, route);
+		reason_set(reason, r,
+			r == -ENOSPC ? "raise fs.epoll.max_user_watches"
+				     : "free memory or descriptors (ulimit -n)",
+			"route %s can't start: %s", settings->name, strerror(-r));
 	}
 	if (r < 0 && !atomic_load_explicit(&route->active, memory_order_acquire))
 		goto fail;
 	while (*end)
 		end = &(*end)->next;
-	*end = route;
-	route->retired = r < 0; /* one that connections hold already is freed after them */
+	*end = route; /* one that can't start is retired, and freed after its connections */
 	return r;
 fail:
 	route_free(relay, route);
 	return r;
-}
-
-static void stop_listening(struct relay *relay, struct route *route)
-{
-	const struct address *a = &route->s.listen.address;
-
-	for (unsigned int i = 0; i < relay->n_loops; i++)
-		call(&relay->loops[i], do_stop, route);
-	route->retired = true;
-	if (route->listen_fd >= 0)
-		close(route->listen_fd);
-	route->listen_fd = -1;
-	if (route->s.listen.kind == ENDPOINT_UNIX && a->un.sun_path[0] &&
-		!find(relay, route->s.name, &route->s.listen))
-		unlink(a->un.sun_path);
 }
 
 int relay_remove(struct relay *relay, const char *name)

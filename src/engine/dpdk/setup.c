@@ -205,18 +205,29 @@ static void find_wait_fds(struct dpdk_port *p)
 static void promiscuous(struct dpdk_port *p)
 {
 	struct packet_mreq membership = {.mr_type = PACKET_MR_PROMISC};
+	int err;
 
 	if (!p->device.iface[0]) {
 		eal_listen(); /* virtual devices have no such mode */
-		rte_eth_promiscuous_enable(p->port_id);
+		err = rte_eth_promiscuous_enable(p->port_id);
 		eal_listen_end();
+		if (err && p->device.pci)
+			log_warn("port %s: %s may not be promiscuous (%s): it gets frames to its "
+				 "own address only; of a virtual function: `ip link set DEVICE vf "
+				 "NUMBER trust on`",
+				p->base.name, p->device.name, strerror(-err));
 		return;
 	}
 	membership.mr_ifindex = (int)p->ifindex;
 	p->promiscuous_fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
-	if (p->promiscuous_fd >= 0)
-		setsockopt(p->promiscuous_fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &membership,
-			sizeof(membership));
+	err = p->promiscuous_fd < 0
+		      ? -1
+		      : setsockopt(p->promiscuous_fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP,
+				&membership, sizeof(membership));
+	if (err < 0)
+		log_warn("port %s: %s can't be made promiscuous (%s): it gets frames to its own "
+			 "address only; `ip link set %s promisc on`",
+			p->base.name, p->device.iface, strerror(errno), p->device.iface);
 }
 
 static int make_queues(struct dpdk_port *p, const struct port_settings *s, const struct memory *m,
