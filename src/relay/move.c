@@ -87,6 +87,8 @@ static void sink_lost(struct flow *f, unsigned int i)
 	direction_drop(f, i);
 	if (sink->plain && f->reset < 0) /* a full disk: there is nothing left to read */
 		f->reset = (int8_t)(1 - i);
+	if (!f->half_ns) /* what is left has as long as after an end */
+		f->half_ns = f->loop->now_ns;
 	sink->lost = true;
 	sink->readable = true;
 	if (f->dir[1 - i].ended && f->reset < 0)

@@ -192,6 +192,20 @@ def test_T5_half_closed_has_an_end():
     relay.stop()
 
 
+def test_T5_a_deaf_target_has_an_end():
+    """It takes nothing any more, says nothing, and stays: only a unix socket can."""
+    target = Listener("unix:" + path("deaf"))
+    relay = Relay("tcp:127.0.0.1:0", target.where, half_close_timeout="500ms")
+    client = relay.connect()
+    server = target.accept()
+    server.shutdown(socket.SHUT_RD)
+    client.sendall(b"x")
+    ended(client)
+    relay.idle_again()
+    server.close()
+    relay.stop()
+
+
 def test_T6_no_busy_loop():
     for engine in ENGINES:
         relay, client, server, _ = stalled(engine)
