@@ -49,7 +49,7 @@ int cmd_attach(int argc, char **argv)
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (c == 's')
 			socket = optarg;
-		else if (c != 'c')
+		else if (c != 'c' || optarg[0] == '-') /* an option where the seconds should be */
 			return usage(line);
 		else if (client_path_add(path, sizeof(path), "confirm", optarg))
 			return too_long();

@@ -48,6 +48,14 @@ static int no_answer(const char *socket, CURLcode err)
 			socket, strerror(errno));
 		return EXIT_CODE_NOT_PERMITTED;
 	}
+	if (err == CURLE_COULDNT_CONNECT) {
+		fprintf(stderr,
+			"culvert: error: nobody listens at %s: its culvert has died, or it is no "
+			"culvert's socket; start one with `culvert run`, or name its socket with "
+			"--socket\n",
+			socket);
+		return EXIT_CODE_FAILED;
+	}
 	fprintf(stderr, "culvert: error: the daemon at %s does not answer: %s\n", socket,
 		curl_easy_strerror(err));
 	return EXIT_CODE_FAILED;

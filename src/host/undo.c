@@ -61,7 +61,7 @@ int host_undo_here(struct host_undo *ret, struct reason *ret_reason)
 static int make_dir(const char *dir, struct reason *r)
 {
 	if (mkdir(dir, 0755) < 0 && errno != EEXIST)
-		return reason_set(r, -errno, "run as root, or choose a state directory that exists",
+		return reason_set(r, -errno, "run as root",
 			"can't make %.200s, where changes of devices are noted for their undo: %s",
 			dir, strerror(errno));
 	return 0;
@@ -98,7 +98,7 @@ static int open_once(struct host_undo *u, bool create, struct reason *r)
 
 	fd = open(u->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT : 0), 0644);
 	if (fd < 0)
-		return reason_set(r, -errno, "run as root, or choose another state directory",
+		return reason_set(r, -errno, "run as root",
 			"can't open %.200s, where changes of the device are noted: %s", u->path,
 			strerror(errno));
 	err = lock(fd);
@@ -213,7 +213,7 @@ int host_undo_write(const struct host_undo *u, struct reason *r)
 		return 0;
 	if (n >= 0)
 		errno = ENOSPC;
-	return reason_set(r, -errno, "make room there, or choose another state directory",
+	return reason_set(r, -errno, "make room there",
 		"can't write %.200s, where changes of the device are noted: %s", u->path,
 		strerror(errno));
 }

@@ -197,8 +197,9 @@ int explain_attach(int err, const struct device *d, uint32_t flags, const struct
 
 	if (holder) {
 		snprintf(remedy, sizeof(remedy),
-			"end the program that attached it, or: xdp-loader unload %s --all, or: ip "
-			"link set dev %s xdp off",
+			"end the program that attached it%s, or: xdp-loader unload %.15s --all, "
+			"or: ip link set dev %.15s xdp off",
+			strcmp(holder->name, "steer") == 0 ? " (a culvert? culvert status)" : "",
 			d->name, d->name);
 		return reason_set(r, -EBUSY, remedy, "another XDP program (%s, id %u) holds %s",
 			holder->name, holder->id, d->name);
