@@ -100,8 +100,9 @@ def test_pgbench():
                      preexec_fn=become, cwd="/")
     equal(code, 0, text)
     port = free_port()
-    Process([postgres, "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", "", "-F"],
-            preexec_fn=become, cwd="/")
+    # Its shared memory goes with the folder, however it ends: in /dev/shm it would stay.
+    Process([postgres, "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", "", "-F",
+             "-c", "dynamic_shared_memory_type=mmap"], preexec_fn=become, cwd="/")
     listens(port)
     relay = Relay("tcp:127.0.0.1:0", f"tcp:127.0.0.1:{port}")
     common = ["-h", "127.0.0.1", "-p", relay.port, "-U", "bench", "postgres"]
