@@ -82,21 +82,18 @@ static int plain_arguments(
 int cmd_detach(int argc, char **argv)
 {
 	const char *socket;
+	char path[CLIENT_PATH_SIZE] = "/detach";
 	int code = plain_arguments(
 		argc, argv, "detach PORT [PORT ...] [--socket PATH]", 1, argc, &socket);
 
 	if (code >= 0)
 		return code;
+	/* One request for all, so that it is all of them or none. */
 	for (int i = optind; i < argc; i++) {
-		char path[CLIENT_PATH_SIZE] = "/detach";
-
 		if (client_path_add(path, sizeof(path), "port", argv[i]))
 			return too_long();
-		code = change(socket, path);
-		if (code)
-			return code;
 	}
-	return EXIT_CODE_DONE;
+	return change(socket, path);
 }
 
 int cmd_confirm(int argc, char **argv)

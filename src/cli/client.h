@@ -5,7 +5,7 @@
 
 #define CLIENT_SOCKET "/run/culvert/control.sock"
 
-#define CLIENT_PATH_SIZE 1024 /* bytes, with the end: the longest path */
+#define CLIENT_PATH_SIZE 8192 /* bytes, with the end: the longest path */
 
 /* Sends "METHOD PATH" to the daemon behind socket. On an answer returns the exit code it stands for
  * (cli.h) and its text, which the caller frees; without one says why on standard error, returns

@@ -21,6 +21,16 @@ static bool same_port(const struct config_port *a, const struct config_port *b)
 	       a->keep_host == b->keep_host && a->checksums == b->checksums;
 }
 
+/* Open or closed, just as it is asked for. */
+static bool is_there(const struct daemon *d, const struct config_port *asked)
+{
+	for (uint32_t i = 0; i < PORTS_MAX; i++) {
+		if (d->ports[i].used && same_port(&d->ports[i].asked, asked))
+			return true;
+	}
+	return false;
+}
+
 /* Index in c of a port that is just like p, or -1. */
 static int port_in(const struct config *c, const struct config_port *p)
 {
@@ -128,13 +138,9 @@ static int add_ports(struct daemon *d, const struct config *c, const struct plan
 {
 	for (uint32_t i = 0; i < c->n_ports; i++) {
 		struct reason why = {0};
-		bool there = false;
 		int err;
 
-		for (uint32_t k = 0; k < PORTS_MAX; k++)
-			there = there ||
-				(d->ports[k].used && same_port(&d->ports[k].asked, &c->ports[i]));
-		if (there)
+		if (is_there(d, &c->ports[i]))
 			continue;
 		err = add_port(d, &plan->ports[i], undo, &why);
 		if (!err)
@@ -156,15 +162,18 @@ static void drop_ports(struct daemon *d, const struct config *c)
 	}
 }
 
-static int plan_of(struct config *c, struct plan *plan, struct reason *r)
+/* undo: as in add_ports. */
+static int plan_of(
+	const struct daemon *d, struct config *c, bool undo, struct plan *plan, struct reason *r)
 {
 	struct plan_facts facts[PORTS_MAX] = {0};
 
 	for (uint32_t i = 0; i < c->n_ports; i++) {
 		int err = port_facts(&c->ports[i], &facts[i], r);
 
-		/* A port that is there already may have lost its device: it stays as it is. */
-		if (err && err != -ENODEV)
+		/* A port that is there already may have lost its device: it stays as it is. A new
+		 * one without is refused before any other is touched. */
+		if (err && (err != -ENODEV || !(undo || is_there(d, &c->ports[i]))))
 			return err;
 	}
 	return plan_make(c, facts, plan, r);
@@ -178,7 +187,7 @@ static int change_ports(struct daemon *d, struct config *c, struct reason *r)
 
 	if (!d->memory.n_pools)
 		return 0; /* routes alone run */
-	err = plan_of(c, &plan, r);
+	err = plan_of(d, c, false, &plan, r);
 	if (err)
 		return err;
 	workers_pause(d);
@@ -186,7 +195,7 @@ static int change_ports(struct daemon *d, struct config *c, struct reason *r)
 	err = add_ports(d, c, &plan, false, r);
 	if (err) {
 		drop_ports(d, d->config);
-		if (plan_of(d->config, &old_plan, &ignored) == 0)
+		if (plan_of(d, d->config, true, &old_plan, &ignored) == 0)
 			add_ports(d, d->config, &old_plan, true, &ignored);
 	}
 	set_peers(d, err ? d->config : c);
@@ -312,7 +321,7 @@ int change_attach(struct daemon *d, const char *device, const char *peer, uint64
 	return 0;
 }
 
-int change_detach(struct daemon *d, const char *port, struct reason *r)
+int change_detach(struct daemon *d, const char *const *ports, uint32_t n, struct reason *r)
 {
 	struct config *c;
 	int err = check_no_trial(d, r);
@@ -322,10 +331,14 @@ int change_detach(struct daemon *d, const char *port, struct reason *r)
 	c = config_copy(d->config);
 	if (!c)
 		return reason_set(r, -ENOMEM, NULL, "out of memory");
-	if (config_port_remove(c, port))
-		err = reason_set(r, -ENOENT, "`culvert status` shows the ports",
-			"no port is called %s", port);
-	else
+	for (uint32_t i = 0; !err && i < n; i++) {
+		if (config_port_find(d->config, ports[i]) < 0)
+			err = reason_set(r, -ENOENT, "`culvert status` shows the ports",
+				"no port is called %s", ports[i]);
+		else if (config_port_remove(c, ports[i]))
+			err = reason_set(r, -EINVAL, "name it once", "%s is named twice", ports[i]);
+	}
+	if (!err)
 		err = change_apply(d, c, r);
 	if (err)
 		config_free(c);

@@ -19,7 +19,8 @@ const char *change_reloaded(const struct daemon *d);
  * so many seconds unless change_confirm is called before; 0: for good. */
 int change_attach(struct daemon *d, const char *device, const char *peer, uint64_t confirm_s,
 	struct reason *r);
-int change_detach(struct daemon *d, const char *port, struct reason *r);
+/* All n ports (names or devices), or none. */
+int change_detach(struct daemon *d, const char *const *ports, uint32_t n, struct reason *r);
 int change_confirm(struct daemon *d, struct reason *r);
 /* Undoes a trial whose time is over. */
 void change_expire(struct daemon *d, uint64_t now_ns);

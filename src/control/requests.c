@@ -88,16 +88,25 @@ static void post_attach(void *ctx, const struct server_request *request, struct 
 
 static void post_detach(void *ctx, const struct server_request *request, struct server_reply *reply)
 {
-	const char *port = server_request_arg(request, "port");
+	const char *ports[PORTS_MAX];
+	uint32_t n = server_request_args(request, "port", ports, PORTS_MAX);
 	struct reason r = {0};
-	char done[320];
+	char done[1024] = "detached";
 
-	if (!port || !port[0]) {
+	if (!n || !ports[0][0]) {
 		server_reply_text(reply, 400, "detach which port?");
 		return;
 	}
-	snprintf(done, sizeof(done), "detached %.255s", port);
-	reply_change(reply, change_detach(ctx, port, &r), &r, done);
+	if (n > PORTS_MAX) {
+		server_reply_text(reply, 400, "more names than there can be ports (%d)", PORTS_MAX);
+		return;
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		size_t used = strlen(done);
+
+		snprintf(done + used, sizeof(done) - used, "%s %s", i ? "," : "", ports[i]);
+	}
+	reply_change(reply, change_detach(ctx, ports, n, &r), &r, done);
 }
 
 static void post_confirm(

@@ -36,6 +36,34 @@ const char *server_request_arg(const struct server_request *request, const char 
 	return MHD_lookup_connection_value(request->connection, MHD_GET_ARGUMENT_KIND, key);
 }
 
+struct values {
+	const char *key;
+	const char **list;
+	uint32_t n, max;
+};
+
+static enum MHD_Result on_value(
+	void *ctx, enum MHD_ValueKind kind, const char *key, const char *value)
+{
+	struct values *v = ctx;
+
+	if (!value || strcmp(key, v->key) != 0)
+		return MHD_YES;
+	if (v->n < v->max)
+		v->list[v->n] = value;
+	v->n++;
+	return MHD_YES;
+}
+
+uint32_t server_request_args(
+	const struct server_request *request, const char *key, const char **ret, uint32_t n)
+{
+	struct values v = {.key = key, .list = ret, .max = n};
+
+	(void)MHD_get_connection_values(request->connection, MHD_GET_ARGUMENT_KIND, on_value, &v);
+	return v.n;
+}
+
 void server_reply_text(struct server_reply *reply, unsigned int code, const char *format, ...)
 {
 	char *line = NULL;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/reason.h"
 
@@ -26,6 +27,9 @@ struct server_route {
 
 /* The value of ?key=..., or NULL; valid during the handler. */
 const char *server_request_arg(const struct server_request *request, const char *key);
+/* All values of ?key=...&key=..., in order: fills at most n, returns how many there are. */
+uint32_t server_request_args(
+	const struct server_request *request, const char *key, const char **ret, uint32_t n);
 
 /* Fills a reply with a line of text, newline added. */
 void server_reply_text(struct server_reply *reply, unsigned int code, const char *format, ...)

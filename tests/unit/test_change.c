@@ -106,6 +106,15 @@ static void crosses(void **state)
 	stop(d);
 }
 
+static int detach(struct daemon *d, const char *const *ports, struct reason *r)
+{
+	uint32_t n = 0;
+
+	while (ports[n])
+		n++;
+	return change_detach(d, ports, n, r);
+}
+
 static void attach_and_detach(void **state)
 {
 	struct daemon *d = start(TWO);
@@ -121,13 +130,37 @@ static void attach_and_detach(void **state)
 	assert_int_equal(change_attach(d, "mem:e", "mem:a", 0, &r), -EINVAL);
 	assert_non_null(strstr(r.what, "mem:a is patched twice"));
 	assert_int_equal(port_by_name(d, "mem:e"), -1);
-	assert_int_equal(change_detach(d, "mem:c", &r), 0);
-	assert_int_equal(change_detach(d, "mem:c", &r), -ENOENT);
+	assert_int_equal(detach(d, (const char *[]){"mem:c", NULL}, &r), 0);
+	assert_int_equal(detach(d, (const char *[]){"mem:c", NULL}, &r), -ENOENT);
 	assert_int_equal(d->ports[port_by_name(d, "mem:d")].peer, -1);
 	assert_int_equal(change_attach(d, "mem:c", "mem:d", 0, &r), 0);
 	cross(d, "mem:c", "mem:d");
 	cross(d, "mem:b", "mem:a");
 	assert_int_equal(received(d, "mem:a"), 2);
+	stop(d);
+}
+
+/* Of several names all or none: what is wrong with one is seen before any port is touched. */
+static void several_names(void **state)
+{
+	struct daemon *d = start(TWO);
+	const struct snapshot *seen;
+	struct reason r = {0};
+
+	assert_int_equal(change_attach(d, "mem:c", "mem:d", 0, &r), 0);
+	seen = d->snapshots[0];
+	assert_int_equal(detach(d, (const char *[]){"mem:c", "nope", NULL}, &r), -ENOENT);
+	assert_non_null(strstr(r.what, "nope"));
+	assert_int_equal(detach(d, (const char *[]){"mem:c", "mem:c", NULL}, &r), -EINVAL);
+	assert_non_null(strstr(r.what, "twice"));
+	assert_int_not_equal(change_attach(d, "mem:e", "culvert-no-such", 0, &r), 0);
+	assert_non_null(strstr(r.what, "culvert-no-such"));
+	assert_ptr_equal(d->snapshots[0], seen); /* no worker was paused for it */
+	cross(d, "mem:c", "mem:d");
+	assert_int_equal(detach(d, (const char *[]){"mem:d", "mem:c", NULL}, &r), 0);
+	assert_int_equal(port_by_name(d, "mem:c"), -1);
+	assert_int_equal(port_by_name(d, "mem:d"), -1);
+	cross(d, "mem:a", "mem:b");
 	stop(d);
 }
 
@@ -139,7 +172,7 @@ static void trial(void **state)
 	assert_int_equal(change_confirm(d, &r), -ENOENT);
 	assert_int_equal(change_attach(d, "mem:c", NULL, 100, &r), 0);
 	assert_int_equal(change_attach(d, "mem:d", NULL, 0, &r), -EBUSY);
-	assert_int_equal(change_detach(d, "mem:a", &r), -EBUSY);
+	assert_int_equal(detach(d, (const char *[]){"mem:a", NULL}, &r), -EBUSY);
 	change_expire(d, daemon_now_ns());
 	assert_true(port_by_name(d, "mem:c") >= 0);
 	change_expire(d, d->trial_ns);
@@ -190,13 +223,14 @@ static void reload(void **state)
 
 static void refused(void **state)
 {
-	struct daemon *d = start(TWO);
+	struct daemon *d = start("workers: 2\n" TWO);
 
 	cross(d, "mem:a", "mem:b");
-	apply(d, "workers: 2\n" TWO, -EINVAL, "workers: changes only at a restart");
-	apply(d, "slots: 9000\n" TWO, -EINVAL, "slots: changes only at a restart");
+	apply(d, "workers: 3\n" TWO, -EINVAL, "workers: changes only at a restart");
+	apply(d, "workers: 2\nslots: 9000\n" TWO, -EINVAL, "slots: changes only at a restart");
 	/* Its third port fails: its first is closed again, and what it closed is opened. */
-	apply(d, "ports: ['mem:c', 'mem:a', culvert-no-such]\n", -ENODEV, "culvert-no-such");
+	apply(d, "workers: 2\nports: ['mem:c', 'mem:a', {device: 'mem:d', queues: 1}]\n", -EINVAL,
+		"mem:d has 1 queues");
 	assert_int_equal(port_by_name(d, "mem:c"), -1);
 	assert_true(port_by_name(d, "mem:b") >= 0);
 	cross(d, "mem:a", "mem:b"); /* the old patch is back */
@@ -217,7 +251,7 @@ static void put_back_later(void **state)
 	workers_pause(d);
 	n = pool_take(pool, held, pool->n_free, HOLDER_WORKER);
 	workers_resume(d);
-	apply(d, "ports: ['mem:a', culvert-no-such]\n", -ENOBUFS, "culvert-no-such");
+	apply(d, "ports: ['mem:a', 'mem:d']\n", -ENOBUFS, "mem:d");
 	idx = port_by_name(d, "mem:b");
 	assert_true(idx >= 0);
 	assert_null(d->ports[idx].port);
@@ -302,6 +336,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(crosses),
 		cmocka_unit_test(attach_and_detach),
+		cmocka_unit_test(several_names),
 		cmocka_unit_test(trial),
 		cmocka_unit_test(reload),
 		cmocka_unit_test(refused),
