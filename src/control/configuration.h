@@ -17,7 +17,8 @@
 #include "relay/route.h"
 
 #define CONFIG_ROUTES_MAX 1024
-#define CONFIG_SOCKET	  "/run/culvert/control.sock"
+#define CONFIG_SOCKET_DIR "/run/culvert"
+#define CONFIG_SOCKET	  CONFIG_SOCKET_DIR "/control.sock"
 /* Largest file that is read, bytes. */
 #define CONFIG_SIZE_MAX (1024 * 1024)
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/units.h"
 #include "control/change.h"
@@ -136,12 +137,15 @@ static const struct server_route page_routes[] = {
 int requests_open(struct daemon *d, struct reason *r)
 {
 	const char *path = d->config->socket, *http = d->config->http;
+	bool usual = strcmp(path, CONFIG_SOCKET) == 0;
 	int err = 0;
 
+	if (usual)
+		(void)mkdir(CONFIG_SOCKET_DIR, 0755); /* systemd makes it for services */
 	if (path[0]) {
 		err = server_open_unix(path, all_routes, d, &d->unix_server, r);
 		/* Nobody asked for it by name: traffic goes on without. */
-		if (err && strcmp(path, CONFIG_SOCKET) == 0) {
+		if (err && usual) {
 			log_reason(LOG_LEVEL_WARN, "no control socket", r);
 			err = 0;
 		}

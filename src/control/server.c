@@ -186,6 +186,20 @@ static void remove_stale(const char *path)
 		(void)unlink(path);
 }
 
+static int refused(const char *path, int err, struct reason *ret_reason)
+{
+	const char *slash = strrchr(path, '/');
+
+	if (err == -ENOENT && slash)
+		return reason_set(ret_reason, err, "make it, or choose another with --socket",
+			"control socket %s: the folder %.*s does not exist", path,
+			(int)(slash - path), path);
+	return reason_set(ret_reason, err,
+		err == -EADDRINUSE ? "a file of that name is there: choose another with --socket"
+				   : "choose a folder that is yours with --socket",
+		"control socket %s: %s", path, strerror(-err));
+}
+
 static int bind_unix(const char *path, struct reason *ret_reason)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -211,27 +225,9 @@ static int bind_unix(const char *path, struct reason *ret_reason)
 	umask(mask);
 	if (err) {
 		close(fd);
-		return reason_set(ret_reason, err,
-			err == -EADDRINUSE
-				? "a file of that name is there: choose another with --socket"
-				: "choose a folder that exists and is yours with --socket",
-			"control socket %s: %s", path, strerror(-err));
+		return refused(path, err, ret_reason);
 	}
 	return fd;
-}
-
-/* The folder of the default socket is made if need be: systemd makes it for services. */
-static void make_folder(const char *path)
-{
-	char folder[sizeof(((struct sockaddr_un *)0)->sun_path)];
-	char *slash;
-
-	snprintf(folder, sizeof(folder), "%s", path);
-	slash = strrchr(folder, '/');
-	if (!slash || slash == folder)
-		return;
-	*slash = '\0';
-	(void)mkdir(folder, 0755);
 }
 
 int server_open_unix(const char *path, const struct server_route *routes, void *ctx,
@@ -240,7 +236,6 @@ int server_open_unix(const char *path, const struct server_route *routes, void *
 	struct server *s;
 	int fd, err;
 
-	make_folder(path);
 	fd = bind_unix(path, ret_reason);
 	if (fd < 0)
 		return fd;

@@ -36,7 +36,7 @@ void server_reply_text(struct server_reply *reply, unsigned int code, const char
 	__attribute__((format(printf, 3, 4)));
 
 /* Listens on a unix socket. routes end with one without a method. A socket file that nobody
- * answers on is replaced; -EADDRINUSE when somebody does. */
+ * answers on is replaced; -EADDRINUSE when somebody does. The folder must be there. */
 int server_open_unix(const char *path, const struct server_route *routes, void *ctx,
 	struct server **ret_server, struct reason *ret_reason);
 /* Listens on "ADDRESS:PORT" or "[ADDRESS]:PORT"; anything but GET is refused. */

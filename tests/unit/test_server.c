@@ -129,6 +129,21 @@ static void what_is_no_socket_stays(void **state)
 	assert_int_equal(unlink(path), 0); /* it was there still */
 }
 
+/* Nor may it leave a folder. */
+static void folder_must_be_there(void **state)
+{
+	char nowhere[96], folder_of_it[80];
+	struct server *s;
+	struct reason r;
+
+	snprintf(folder_of_it, sizeof(folder_of_it), "%s/nodir", folder);
+	snprintf(nowhere, sizeof(nowhere), "%s/s", folder_of_it);
+	assert_int_equal(server_open_unix(nowhere, routes, NULL, &s, &r), -ENOENT);
+	assert_non_null(strstr(r.what, "/nodir does not exist"));
+	assert_non_null(strstr(r.remedy, "--socket"));
+	assert_int_equal(access(folder_of_it, F_OK), -1);
+}
+
 static int exchange(
 	unsigned int port, const char *ask_for, struct server *s, char *ret, size_t size)
 {
@@ -193,6 +208,7 @@ int main(void)
 		cmocka_unit_test(answers_and_exit_codes),
 		cmocka_unit_test(stale_is_replaced_busy_is_not),
 		cmocka_unit_test(what_is_no_socket_stays),
+		cmocka_unit_test(folder_must_be_there),
 		cmocka_unit_test(tcp_only_reads),
 	};
 	return cmocka_run_group_tests(tests, make_folder, remove_folder);
