@@ -9,8 +9,7 @@ bool plan_is_unavailable(const struct config_port *asked, int err)
 {
 	if (err == -EOPNOTSUPP)
 		return asked->mode == PORT_MODE_AUTO && asked->require <= PORT_MODE_SKB;
-	return err == -EPERM || err == -EACCES || err == -ENOSYS || err == -EAFNOSUPPORT ||
-	       err == -ENOBUFS; /* RLIMIT_MEMLOCK */
+	return err == -EPERM || err == -EACCES || err == -ENOSYS || err == -EAFNOSUPPORT;
 }
 
 /* Devices whose driver hands over frames with partial checksums: the other end is a network stack

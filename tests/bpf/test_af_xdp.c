@@ -684,7 +684,7 @@ static void names_the_missing_capability(void **state)
 	refused_without(
 		CAP_NET_ADMIN, CAP_SYS_ADMIN, false, -EPERM, "CAP_NET_ADMIN", "CAP_NET_ADMIN");
 	refused_without(
-		CAP_IPC_LOCK, CAP_SYS_RESOURCE, true, -ENOBUFS, "64 KiB", "LimitMEMLOCK=infinity");
+		CAP_IPC_LOCK, CAP_SYS_RESOURCE, true, -EPERM, "64 KiB", "LimitMEMLOCK=infinity");
 }
 
 static int probe(struct bed *t, struct port_settings s, enum port_mode *ret_mode)

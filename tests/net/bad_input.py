@@ -83,7 +83,7 @@ def rights():
         "setpriv", "--bounding-set", "-bpf,-sys_admin,-perfmon"))
     case("no CAP_NET_ADMIN", good, {3}, "CAP_NET_ADMIN", wrapper=(
         "setpriv", "--bounding-set", "-net_admin,-sys_admin"))
-    case("locked memory", good, {1, 3}, "MEMLOCK|locked|ulimit", wrapper=(
+    case("locked memory", good, {3}, "MEMLOCK|locked|ulimit", wrapper=(
         "prlimit", "--memlock=65536:65536", "setpriv", "--bounding-set", "-ipc_lock"))
 
 

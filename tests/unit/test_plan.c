@@ -156,6 +156,7 @@ static void unavailable(void **state)
 	assert_true(plan_is_unavailable(&asked, -EPERM));
 	assert_true(plan_is_unavailable(&asked, -EOPNOTSUPP));
 	assert_false(plan_is_unavailable(&asked, -ENODEV));
+	assert_false(plan_is_unavailable(&asked, -ENOBUFS)); /* too few slots */
 	assert_false(plan_is_unavailable(&asked, -EBUSY));
 	asked.mode = PORT_MODE_ZERO_COPY;
 	assert_true(plan_is_unavailable(&asked, -EPERM));

@@ -71,7 +71,7 @@ int explain_memory(int err, size_t size, struct reason *r)
 	switch (err) {
 	case -ENOBUFS:
 		getrlimit(RLIMIT_MEMLOCK, &limit);
-		return reason_set(r, err,
+		return reason_set(r, -EPERM,
 			"LimitMEMLOCK=infinity in the unit, `ulimit -l unlimited` in a shell, or "
 			"CAP_IPC_LOCK",
 			"%zu MiB of memory can't be locked: the limit (RLIMIT_MEMLOCK) is %llu KiB",

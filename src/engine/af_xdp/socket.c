@@ -183,7 +183,7 @@ int xdp_socket_open(struct xdp_queue *q, const struct socket_settings *s, struct
 	if (q->fd < 0)
 		return explain_socket(-errno, r);
 	if (s->umem_fd < 0 && (err = register_memory(q->fd, s->memory))) {
-		explain_memory(err, s->memory->size, r);
+		err = explain_memory(err, s->memory->size, r);
 		goto close;
 	}
 	err = make_rings(q, s);
