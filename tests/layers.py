@@ -113,6 +113,7 @@ def prove():
 if __name__ == "__main__":
     if sys.argv[1:] == ["--prove"]:
         sys.exit(1 if prove() else 0)
-    found = list(breaches(sys.argv[1]))
+    beside = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "src")
+    found = list(breaches(sys.argv[1] if len(sys.argv) > 1 else beside))
     print("\n".join(found))
     sys.exit(1 if found else 0)
