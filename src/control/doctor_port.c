@@ -30,12 +30,25 @@ static void say_device(struct doctor *d, const struct host_link *l)
 		host_operstate_name(l->operstate));
 }
 
-static void say_obstacles(struct doctor *d, const struct host_link *l)
+/* What is attached to it is ours. */
+static void say_held(struct doctor *d, const struct host_link *l, long holder)
+{
+	char how[64] = "";
+
+	if (l->xdp != HOST_XDP_NONE)
+		snprintf(how, sizeof(how), " with an XDP program (id %u, %s mode)",
+			l->xdp_program_id, host_xdp_name(l->xdp));
+	doctor_say(d, DOCTOR_OK, l->name, NULL,
+		"culvert (process %ld) has it%s: `culvert status` shows what it got", holder, how);
+}
+
+/* holder: the culvert that has it, or 0. */
+static void say_obstacles(struct doctor *d, const struct host_link *l, long holder)
 {
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	char remedy[128];
 
-	if (l->xdp != HOST_XDP_NONE) {
+	if (l->xdp != HOST_XDP_NONE && !holder) {
 		snprintf(remedy, sizeof(remedy),
 			"end its owner; bpftool net show dev %s and xdp-loader status %s tell it",
 			l->name, l->name);
@@ -150,6 +163,7 @@ bool doctor_port(struct doctor *d, const char *port, bool xdp, bool *ret_exists)
 	struct host_link link;
 	struct reason why = {0};
 	char remedy[64];
+	long holder;
 	bool frames;
 
 	*ret_exists = true;
@@ -167,9 +181,15 @@ bool doctor_port(struct doctor *d, const char *port, bool xdp, bool *ret_exists)
 			"is no Ethernet device: it has no frames to forward");
 		return false;
 	}
+	holder = host_settings_holder(link.ifindex, NULL);
 	say_routes(d, &link);
 	say_stacked(d, &link);
-	say_obstacles(d, &link);
+	say_obstacles(d, &link, holder);
+	if (holder) {
+		say_held(d, &link, holder);
+		say_far_end(d, &link, link.xdp == HOST_XDP_SKB ? PORT_MODE_SKB : PORT_MODE_AUTO);
+		return true;
+	}
 	say_changes(d, &link);
 	if (!link.up) {
 		snprintf(remedy, sizeof(remedy), "ip link set dev %s up", link.name);

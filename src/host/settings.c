@@ -452,6 +452,16 @@ int host_settings_recover(const char *state_dir, void (*each)(const char *line, 
 	return failed ? failed : n;
 }
 
+long host_settings_holder(uint32_t ifindex, const char *state_dir)
+{
+	struct host_undo u;
+
+	if (host_undo_here(&u, NULL))
+		return 0;
+	u.ifindex = ifindex;
+	return host_undo_owner(&u, state_dir ? state_dir : HOST_STATE_DIR);
+}
+
 int host_settings_preview(const char *device, const struct host_settings_wanted *wanted,
 	char *ret_text, size_t size, struct reason *ret_reason)
 {

@@ -16,6 +16,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/reason.h"
 
@@ -58,6 +59,9 @@ int host_settings_restore(struct host_settings *s, struct reason *ret_reason);
  * back, or -errno with the reason of the last that could not be. No directory: 0. */
 int host_settings_recover(const char *state_dir, void (*each)(const char *line, void *data),
 	void *data, struct reason *ret_reason);
+
+/* The culvert that has the device now, by its process id; 0: none. */
+long host_settings_holder(uint32_t ifindex, const char *state_dir);
 
 /* Which offloads take would turn off, in words, changing nothing: for `doctor`. */
 int host_settings_preview(const char *device, const struct host_settings_wanted *wanted,

@@ -121,6 +121,28 @@ static int open_once(struct host_undo *u, bool create, struct reason *r)
 	return 0;
 }
 
+static void set_path(struct host_undo *u, const char *state_dir)
+{
+	snprintf(u->path, sizeof(u->path), "%s/undo-%" PRIu64 "-%u", state_dir, u->netns,
+		u->ifindex);
+}
+
+long host_undo_owner(struct host_undo *u, const char *state_dir)
+{
+	long pid = 0;
+	int fd;
+
+	set_path(u, state_dir);
+	fd = open(u->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return 0;
+	/* Whoever starts at this moment tries again (lock above). */
+	if (flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK)
+		pid = owner_pid(fd);
+	close(fd);
+	return pid;
+}
+
 int host_undo_open(struct host_undo *u, const char *state_dir, bool create, struct reason *r)
 {
 	int err;
@@ -130,8 +152,7 @@ int host_undo_open(struct host_undo *u, const char *state_dir, bool create, stru
 		if (err)
 			return err;
 	}
-	snprintf(u->path, sizeof(u->path), "%s/undo-%" PRIu64 "-%u", state_dir, u->netns,
-		u->ifindex);
+	set_path(u, state_dir);
 	do
 		err = open_once(u, create, r);
 	while (err > 0);

@@ -37,6 +37,8 @@ int host_undo_here(struct host_undo *ret, struct reason *ret_reason);
 /* Opens STATE_DIR/undo-NETNS-IFINDEX for u->netns and u->ifindex, making it when create, and locks
  * it. -EBUSY: a living process holds it; -ENOENT without create. */
 int host_undo_open(struct host_undo *u, const char *state_dir, bool create, struct reason *r);
+/* The process that holds the file of u->netns and u->ifindex, by its id, or 0; it is not locked. */
+long host_undo_owner(struct host_undo *u, const char *state_dir);
 /* What the file says of the interface and the changes. -ENODATA: nothing was changed. */
 int host_undo_read(const struct host_undo *u, struct host_undo *ret);
 int host_undo_write(const struct host_undo *u, struct reason *r);

@@ -90,6 +90,40 @@ class Doctor:
         _, answer = self.ask("left")
         assert "CARRIES THE DEFAULT ROUTE" in texts(answer, "left"), answer
 
+    def held(self):
+        """a device that a culvert has is in order; one that another program has is not"""
+        must("ip", "link", "add", "here", "type", "veth", "peer", "name", "there")
+        for device in ("here", "there"):
+            must("ip", "link", "set", device, "up")
+        daemon = subprocess.Popen([self.culvert, "run", "here", "there"],
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        try:
+            said = []
+            for line in daemon.stderr:
+                said.append(line)
+                if line.rstrip().endswith("ready"):
+                    break
+            else:
+                assert "XDP" in said[-1] or "bpf" in said[-1], said
+                print("   (no XDP on this machine: nothing to hold)")
+                return
+            code, answer = self.ask("here", "there")
+            assert code == 0 and "frames can be forwarded" in answer["verdict"], answer
+            for device in ("here", "there"):
+                found = checks(answer, device)
+                assert not [c for c in found if c["status"] == "fail"], found
+                assert not [c for c in found if "attached already" in c["text"]], found
+                held = [c for c in found if f"culvert (process {daemon.pid}) has it" in c["text"]]
+                assert len(held) == 1 and held[0]["status"] == "ok", found
+            daemon.kill()  # no culvert's any more, though its undo file is there
+            daemon.wait(DEADLINE)
+            assert "has it" not in texts(self.ask("here")[1], "here")
+        finally:
+            daemon.kill()
+            daemon.wait()
+            daemon.stderr.close()
+            must("ip", "link", "del", "here")
+
     def address_above(self):
         """addresses on a bridge and a macvlan device above a port, but not its own nor its peer's"""
         def warned(*ports):
@@ -141,18 +175,19 @@ def main():
             print(f"skipped: needs {tool}")
             return SKIPPED
     if "CULVERT_TEST_NAMESPACE" not in os.environ:
-        if run("unshare", "--net", "true").returncode != 0:
+        if run("unshare", "--net", "--mount", "true").returncode != 0:
             print("skipped: may not make a network namespace")
             return SKIPPED
         os.environ["CULVERT_TEST_NAMESPACE"] = "1"
-        os.execvp("unshare", ["unshare", "--net", sys.executable, *sys.argv])
+        os.execvp("unshare", ["unshare", "--net", "--mount", sys.executable, *sys.argv])
+    must("mount", "-t", "tmpfs", "tmpfs", "/run")  # the daemon's socket and undo files
     must("ip", "link", "add", "left", "type", "veth", "peer", "name", "right")
     must("ip", "link", "set", "right", "up")
     must("ethtool", "-K", "left", "gro", "on")
     doctor = Doctor(args.culvert, args.refuse)
     for test in (doctor.machine, doctor.without_bpf, doctor.no_such_port, doctor.port,
-                 doctor.port_with_xdp, doctor.port_in_trouble, doctor.address_above,
-                 doctor.wrong_usage):
+                 doctor.port_with_xdp, doctor.port_in_trouble, doctor.held,
+                 doctor.address_above, doctor.wrong_usage):
         test()
         print(f"ok: {test.__name__}")
     return 0
