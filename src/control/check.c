@@ -7,19 +7,63 @@
 #include "control/plan.h"
 #include "control/state.h"
 
+/* What the engine of a port says to it. */
+struct probed {
+	int err;
+	enum port_mode mode;
+	struct reason why;
+};
+
 static void print_reason(FILE *to, const struct reason *r)
 {
 	if (r->what[0])
 		fprintf(to, "    %s%s%s\n", r->what, r->remedy[0] ? "; " : "", r->remedy);
 }
 
-/* *ret_unavailable counts the ports that can have no XDP. */
-static int print_port(const struct plan *plan, const struct plan_port *p, uint32_t ifindex,
-	FILE *to, uint32_t *ret_unavailable, struct reason *r)
+/* 0: the kernel would forward from port i to its peer by itself. */
+static int probe_fast_path(
+	const struct plan *plan, const struct probed *probed, uint32_t i, struct reason *r)
 {
-	enum port_mode mode = PORT_MODE_AUTO;
+	const struct plan_port *p = &plan->ports[i], *peer = &plan->ports[p->peer];
+
+	if (!p->engine->fast_path_probe)
+		return reason_set(r, -EOPNOTSUPP, NULL, "engine %s has none", p->engine->name);
+	if (peer->engine != p->engine)
+		return reason_set(
+			r, -EOPNOTSUPP, NULL, "%s is a port of another engine", peer->asked->name);
+	if (probed[p->peer].err == -ENETDOWN)
+		return reason_set(r, -ENETDOWN, NULL, "%s is down: it can be told when that is up",
+			peer->asked->name);
+	if (probed[p->peer].err)
+		return reason_set(
+			r, probed[p->peer].err, NULL, "%s is not to be had", peer->asked->name);
+	return p->engine->fast_path_probe(
+		&p->settings, probed[i].mode, &peer->settings, probed[p->peer].mode, r);
+}
+
+static void print_fast_path(
+	const struct plan *plan, const struct probed *probed, uint32_t i, FILE *to)
+{
+	const struct plan_port *p = &plan->ports[i];
 	struct reason why = {0};
-	int err = p->engine->probe(&p->settings, &mode, &why);
+
+	if (!p->settings.fast_path || p->peer < 0)
+		return;
+	if (probe_fast_path(plan, probed, i, &why))
+		fprintf(to, "    no fast path: %s%s%s\n", why.what, why.remedy[0] ? "; " : "",
+			why.remedy);
+	else
+		fprintf(to, "    fast path: the kernel forwards to %s by itself\n",
+			plan->ports[p->peer].asked->name);
+}
+
+/* *ret_unavailable counts the ports that can have no XDP. */
+static int print_port(const struct plan *plan, const struct probed *probed, uint32_t i,
+	uint32_t ifindex, FILE *to, uint32_t *ret_unavailable, struct reason *r)
+{
+	const struct plan_port *p = &plan->ports[i];
+	struct reason why = probed[i].why;
+	int err = probed[i].err;
 
 	fprintf(to, "port %s: %s, engine %s, ", p->asked->name, p->asked->device, p->engine->name);
 	if (err == -ENETDOWN) {
@@ -38,11 +82,13 @@ static int print_port(const struct plan *plan, const struct plan_port *p, uint32
 		return err;
 	}
 	fprintf(to, "mode %s, %u queue%s, rings of %u and %u%s, patched to %s\n",
-		port_mode_name(mode), p->queues, p->queues == 1 ? "" : "s", p->settings.rx_ring,
-		p->settings.tx_ring, p->settings.complete_checksums ? ", checksums completed" : "",
+		port_mode_name(probed[i].mode), p->queues, p->queues == 1 ? "" : "s",
+		p->settings.rx_ring, p->settings.tx_ring,
+		p->settings.complete_checksums ? ", checksums completed" : "",
 		p->peer >= 0 ? plan->ports[p->peer].asked->name
 			     : "nothing: its frames are dropped");
 	print_reason(to, &why);
+	print_fast_path(plan, probed, i, to);
 	if (port_cuts_off_host(p, ifindex, &why))
 		fprintf(to, "    warning: %s; %s\n", why.what, why.remedy);
 	return 0;
@@ -69,6 +115,7 @@ static void print_routes(const struct config *c, const struct plan *plan, bool f
 int check_print(const struct config *c, FILE *to, struct reason *r)
 {
 	struct plan_facts facts[PORTS_MAX] = {0};
+	struct probed probed[PORTS_MAX] = {0};
 	uint32_t unavailable = 0, failed = 0;
 	struct reason why = {0};
 	struct plan plan;
@@ -83,8 +130,11 @@ int check_print(const struct config *c, FILE *to, struct reason *r)
 	err = plan_make(c, facts, &plan, r);
 	if (err)
 		return err;
+	for (uint32_t i = 0; i < plan.n_ports; i++)
+		probed[i].err = plan.ports[i].engine->probe(
+			&plan.ports[i].settings, &probed[i].mode, &probed[i].why);
 	for (uint32_t i = 0; i < plan.n_ports; i++) {
-		int e = print_port(&plan, &plan.ports[i], facts[i].ifindex, to, &unavailable, &why);
+		int e = print_port(&plan, probed, i, facts[i].ifindex, to, &unavailable, &why);
 
 		if (e && !failed++)
 			err = e;

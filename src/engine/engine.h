@@ -172,8 +172,12 @@ struct engine_ops {
 	 * and reads its MAC address again; frames may be passing. NULL: the engine keeps none. */
 	int (*host_addresses)(struct port *p, const struct culvert_host_address *addresses,
 		size_t n, struct reason *ret_reason);
-	/* May the kernel forward from p to its peer by itself? 0, or -errno with the reason. NULL,
-	 * and the next two: the engine has no fast path. */
+	/* What fast_path_check would say of two ports of this engine that got these modes, changing
+	 * nothing on the host. NULL, and the next three: the engine has no fast path. */
+	int (*fast_path_probe)(const struct port_settings *s, enum port_mode mode,
+		const struct port_settings *peer, enum port_mode peer_mode,
+		struct reason *ret_reason);
+	/* May the kernel forward from p to its peer by itself? 0, or -errno with the reason. */
 	int (*fast_path_check)(
 		const struct port *p, const struct port *peer, struct reason *ret_reason);
 	/* Lets it (peer NULL: no more), after a check; frames may be passing. May be asked again at

@@ -94,6 +94,33 @@ def off():
     m.unchanged()
 
 
+def check():
+    """`culvert check` says beforehand what run then does, for each direction"""
+    m = machine()
+    gro(m, "a", False)
+    config = ports_config(m.ports, more="  fast_path: auto\n")
+    path = f"{harness.RUN_DIR}/check.yaml"
+    with open(path, "w") as out:
+        out.write(config)
+    said = run(harness.OPTIONS.culvert, "check", "--config", path).stdout
+    say(said)
+    ports = {part.split(":")[0]: part for part in said.split("port ")[1:]}
+    if "tracepoints" in said or "doesn't tell" in said:
+        harness.skip(f"no fast path on this kernel: {said}")
+    expect("    fast path: the kernel forwards to lan by itself\n" in ports["wan"], said)
+    expect("    no fast path: p0 takes no redirected frames" in ports["lan"], said)
+    expect("gro on" in ports["lan"], said)
+    f = Culvert(config)
+    wait_on(f, "wan")
+    wait_off(f, "lan", "p0 takes no redirected frames")
+    f.end()
+    with open(path, "w") as out:
+        out.write(ports_config(m.ports))
+    said = run(harness.OPTIONS.culvert, "check", "--config", path).stdout
+    expect("fast path" not in said, said)
+    m.unchanged()
+
+
 def checksum_errors(host):
     """Every counter of bad checksums that the host's kernel keeps."""
     found = {}
@@ -358,6 +385,6 @@ def killed():
     m.unchanged()
 
 
-main(frames, off, tcp, host_frames, no_polling, stops_polling, overload, far_end_is_narrow,
+main(frames, off, check, tcp, host_frames, no_polling, stops_polling, overload, far_end_is_narrow,
      queues, carrier, attach,
      killed)

@@ -69,6 +69,22 @@ int xdp_program_try(struct reason *r)
 	return 0;
 }
 
+int xdp_program_try_fast(const struct device *d, struct reason *r)
+{
+	struct xdp_port p = {
+		.device = *d, .n_queues = 1, .fast_path_wanted = true, .fast_path_loaded = true};
+	int err = load(&p, 1, false, &p.program);
+
+	if (!err)
+		err = xdp_fast_path_watch(&p);
+	if (err) {
+		xdp_fast_path_explain(&p, err);
+		*r = p.fast_path_refused;
+	}
+	steer__destroy(p.program); /* takes NULL */
+	return err;
+}
+
 /* -E2BIG: the first ones are kept. */
 static int add_addresses(
 	const struct xdp_port *p, const struct culvert_host_address *addresses, size_t n)

@@ -97,14 +97,14 @@ void xdp_fast_path_explain(struct xdp_port *p, int err)
 			strerror(-err));
 }
 
-static int check_mode(const struct xdp_port *p, struct reason *r)
+static int check_mode(enum port_mode mode, const char *device, struct reason *r)
 {
-	if (p->base.mode == PORT_MODE_COPY)
+	if (mode == PORT_MODE_COPY)
 		return 0;
 	return reason_set(r, -EOPNOTSUPP, NULL,
-		p->base.mode == PORT_MODE_ZERO_COPY ? "%s has zero-copy, which needs no fast path"
-						    : "%s has no native XDP",
-		p->device.name);
+		mode == PORT_MODE_ZERO_COPY ? "%s has zero-copy, which needs no fast path"
+					    : "%s has no native XDP",
+		device);
 }
 
 /* Does the kernel say that frames can be redirected to it? A veth says so only while its far end
@@ -145,9 +145,25 @@ int xdp_fast_path_check(const struct port *base, const struct port *peer, struct
 		*ret_reason = p->fast_path_refused;
 		return -EOPNOTSUPP;
 	}
-	if ((err = check_mode(p, ret_reason)) || (err = check_mode(to, ret_reason)))
+	if ((err = check_mode(base->mode, p->device.name, ret_reason)) ||
+		(err = check_mode(peer->mode, to->device.name, ret_reason)))
 		return err;
 	return check_target(&to->device, ret_reason);
+}
+
+int xdp_fast_path_probe(const struct port_settings *s, enum port_mode mode,
+	const struct port_settings *peer, enum port_mode peer_mode, struct reason *ret_reason)
+{
+	struct device d, to;
+	int err;
+
+	if ((err = device_read(s->device, &d, ret_reason)) ||
+		(err = device_read(peer->device, &to, ret_reason)) ||
+		(err = xdp_program_try_fast(&d, ret_reason)) ||
+		(err = check_mode(mode, d.name, ret_reason)) ||
+		(err = check_mode(peer_mode, to.name, ret_reason)))
+		return err;
+	return check_target(&to, ret_reason);
 }
 
 static void stop(struct xdp_port *p)

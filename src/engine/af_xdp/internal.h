@@ -95,6 +95,8 @@ int xdp_host_addresses(struct port *p, const struct culvert_host_address *addres
 	struct reason *ret_reason);
 /* Loads and forgets: may this process? */
 int xdp_program_try(struct reason *r);
+/* Likewise with the fast path and what counts its losses. */
+int xdp_program_try_fast(const struct device *d, struct reason *r);
 
 /* fast_path.c: forwarding in the kernel. */
 /* Sets p->fast_path_refused when not. frags: frames may lie in several buffers. */
@@ -105,6 +107,8 @@ void xdp_fast_path_select(const struct xdp_port *p, struct steer *program);
 int xdp_fast_path_watch(struct xdp_port *p);
 /* Why loading or watching failed. */
 void xdp_fast_path_explain(struct xdp_port *p, int err);
+int xdp_fast_path_probe(const struct port_settings *s, enum port_mode mode,
+	const struct port_settings *peer, enum port_mode peer_mode, struct reason *ret_reason);
 int xdp_fast_path_check(
 	const struct port *base, const struct port *peer, struct reason *ret_reason);
 int xdp_fast_path_set(struct port *base, const struct port *peer, struct reason *ret_reason);

@@ -441,6 +441,7 @@ const struct engine_ops af_xdp_engine = {
 	.ifindex = ifindex,
 	.mtu_changed = mtu_changed,
 	.host_addresses = xdp_host_addresses,
+	.fast_path_probe = xdp_fast_path_probe,
 	.fast_path_check = xdp_fast_path_check,
 	.fast_path_set = xdp_fast_path_set,
 	.fast_path_read = xdp_fast_path_read,
