@@ -74,7 +74,8 @@ static int help(void)
 	const char *key;
 
 	printf("culvert relay LISTEN TO [LISTEN TO ...] [options]\n\n"
-	       "LISTEN is tcp:HOST:PORT, udp:HOST:PORT, unix:/path, unix:@name, fd:N or fd:NAME.\n"
+	       "LISTEN is tcp:HOST:PORT, udp:HOST:PORT, unix:/path, unix:@name, fd:N or fd:NAME;\n"
+	       "or file:/path, which is sent to TO, and then culvert ends.\n"
 	       "TO is tcp:HOST:PORT, udp:HOST:PORT, unix:/path, unix:@name, file:/path or\n"
 	       "file:/path?append, and may be followed by weight=N and backup.\n\n"
 	       "  --set KEY=VALUE      for every route; the keys are below\n"

@@ -76,6 +76,7 @@ struct config {
 	uint32_t log;		      /* enum log_level */
 	uint64_t drain_ns;
 	uint64_t max_connections; /* of all routes; 0: what the descriptors allow */
+	bool once; /* the routes only send files: the daemon ends when they are sent */
 };
 
 extern const char *const config_engine_words[]; /* by enum config_engine, NULL-terminated */

@@ -19,7 +19,7 @@
 #include "control/state.h"
 
 /* What an epoll event is about. */
-enum source { SOURCE_SIGNAL, SOURCE_LINKS, SOURCE_SOCKET, SOURCE_HTTP };
+enum source { SOURCE_SIGNAL, SOURCE_LINKS, SOURCE_SOCKET, SOURCE_HTTP, SOURCE_SENT };
 
 /* libmicrohttpd's own time-outs need a look now and then. */
 #define SERVERS_MS 1000
@@ -141,6 +141,7 @@ static void loop(struct daemon *d)
 			switch ((enum source)events[i].data.u32) {
 			case SOURCE_SIGNAL: read_signals(d); break;
 			case SOURCE_LINKS: links_read(d); break;
+			case SOURCE_SENT: d->stopping |= relay_over(d->relay); break;
 			case SOURCE_SOCKET:
 			case SOURCE_HTTP: break; /* below */
 			}
@@ -179,11 +180,15 @@ int daemon_run(struct config *c, const struct daemon_options *o, struct reason *
 		err = watch(d, server_fd(d->unix_server), SOURCE_SOCKET);
 	if (!err && d->http_server)
 		err = watch(d, server_fd(d->http_server), SOURCE_HTTP);
+	if (!err && d->config->once)
+		err = watch(d, relay_over_fd(d->relay), SOURCE_SENT);
 	if (err && !r->what[0])
 		reason_set(r, err, NULL, "no event loop: %s", strerror(-err));
 	if (!err)
 		loop(d);
 	daemon_stop(d);
+	if (!err && d->unsent)
+		err = -EIO;
 	d->stopping = true;
 	if (d->signal_fd >= 0) {
 		read_signals(d); /* impatient ones would kill us when unblocked */

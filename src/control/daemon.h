@@ -17,6 +17,7 @@ struct daemon_options {
 	void *override_data;
 };
 
-/* Runs until SIGINT or SIGTERM and takes c. 0; or -errno with the reason, and everything is as it
- * was: -EPERM and -EACCES mean not permitted here. */
+/* Runs until SIGINT or SIGTERM, or (c->once) until all files are sent, and takes c. 0; or -errno
+ * with the reason, and everything is as it was: -EPERM and -EACCES mean not permitted here. -EIO
+ * without a reason: a file was not delivered, which was logged. */
 int daemon_run(struct config *c, const struct daemon_options *o, struct reason *r);

@@ -55,6 +55,9 @@ static int take_all(const struct relay_main *m, struct config *c, struct reason 
 		err = put_text(m->http, c->http, sizeof(c->http), r);
 	for (int i = 0; i < m->n_ends && !err; i += 2)
 		err = take_route(m, i, c, r);
+	c->once = true;
+	for (uint32_t i = 0; i < c->n_routes; i++)
+		c->once &= c->routes[i]->settings.listen.kind == ENDPOINT_FILE;
 	c->workers = m->workers;
 	c->max_connections = m->max_connections;
 	c->drain_ns = m->drain_ns;
@@ -79,7 +82,7 @@ int relay_main(const struct relay_main *m)
 		return err;
 	}
 	err = daemon_run(c, &options, &r);
-	if (err)
+	if (err && r.what[0])
 		log_reason(LOG_LEVEL_ERROR, "", &r);
 	return err == -EINVAL ? -EIO : err;
 }

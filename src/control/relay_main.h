@@ -15,8 +15,8 @@ struct relay_main {
 	int n_sets, n_ends;
 };
 
-/* Runs until SIGTERM or SIGINT. 0, or -errno after it logged why; -EINVAL: wrong usage, -EPERM or
- * -EACCES: not permitted here. */
+/* Runs until SIGTERM or SIGINT, or, when every LISTEN is a file, until they are sent. 0, or -errno
+ * after it logged why; -EINVAL: wrong usage, -EPERM or -EACCES: not permitted here. */
 int relay_main(const struct relay_main *m);
 /* The keys that --set takes, ended by NULL. */
 const char *relay_main_key(unsigned int idx);

@@ -20,14 +20,17 @@ static int add(struct daemon *d, const struct config_route *route, struct reason
 	if (err)
 		return err;
 	relay_stats(d->relay, relay_routes(d->relay) - 1, &s); /* the newest */
-	log_info("route %s: listening on %s", s.name, s.listen);
+	log_info("route %s: %s %s", s.name, s.source ? "sends" : "listening on", s.listen);
 	return 0;
 }
 
 static int make(struct daemon *d, struct reason *r)
 {
 	struct relay_options o = {
-		.workers = d->config->workers, .max_connections = d->config->max_connections};
+		.workers = d->config->workers,
+		.max_connections = d->config->max_connections,
+		.once = d->config->once,
+	};
 
 	return d->relay ? 0 : relay_create(&d->relay, &o, r);
 }
@@ -174,6 +177,7 @@ void routes_drain(struct daemon *d)
 	log_info("draining");
 	cut = relay_drain(d->relay, d->config->drain_ns, &impatient);
 	log_info("drained: %llu connections cut", (unsigned long long)cut);
+	d->unsent = relay_unsent(d->relay);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	log_totals(d);
 }

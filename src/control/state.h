@@ -56,6 +56,7 @@ struct daemon {
 	uint64_t fast_path_check_ns; /* next look */
 	bool ready;
 	bool stopping;
+	uint32_t unsent; /* files that were not delivered, with config->once; each is logged */
 	/* A trial: undone when nobody confirms it. */
 	struct config *before_trial; /* NULL: none */
 	uint64_t trial_ns;	     /* when it is undone */

@@ -15,6 +15,7 @@
 #include "relay/listener.h"
 #include "relay/live.h"
 #include "relay/sockopt.h"
+#include "relay/source.h"
 
 /* sd_listen_fds(3): inherited descriptors begin here. */
 #define FIRST_FD 3
@@ -59,9 +60,14 @@ static int inherited(struct route *route, struct reason *reason)
 			"listen fd:%s: descriptor %d is no listening stream socket", name, fd);
 	/* A copy: the route closes what it listens on, the next one may inherit it again. */
 	copy = fcntl(fd, F_DUPFD_CLOEXEC, FIRST_FD);
-	if (copy < 0 || fcntl(copy, F_SETFL, fcntl(copy, F_GETFL) | O_NONBLOCK) < 0)
-		return reason_set(reason, -errno, NULL, "listen fd:%s: %s", name, strerror(errno));
-	return copy;
+	if (copy >= 0 && fcntl(copy, F_SETFL, fcntl(copy, F_GETFL) | O_NONBLOCK) == 0)
+		return copy;
+	reason_set(reason, -errno, reason_remedy(errno, NULL), "listen fd:%s: %s", name,
+		strerror(errno));
+	listening = -errno;
+	if (copy >= 0)
+		close(copy);
+	return listening;
 }
 
 static int resolve_listen(
@@ -184,14 +190,16 @@ int listener_bind(struct route *route, struct reason *reason)
 
 	if (route->s.listen.kind == ENDPOINT_FD)
 		fd = inherited(route, reason);
+	else if (route->s.listen.kind == ENDPOINT_FILE)
+		fd = source_open(route, reason);
 	else
 		fd = open_socket(route, reason);
 	if (fd < 0)
 		return fd;
 	route->listen_fd = fd;
 	endpoint_format(&route->s.listen, route->listen_text, sizeof(route->listen_text));
-	if (route->s.listen.kind != ENDPOINT_UNIX && getsockname(fd, &a.sa, &a.size) == 0 &&
-		a.sa.sa_family != AF_UNIX) {
+	if (route->s.listen.kind != ENDPOINT_UNIX && route->s.listen.kind != ENDPOINT_FILE &&
+		getsockname(fd, &a.sa, &a.size) == 0 && a.sa.sa_family != AF_UNIX) {
 		address_format(&a.sa, text, sizeof(text));
 		snprintf(route->listen_text, sizeof(route->listen_text), "%s:%s",
 			route->s.listen.kind == ENDPOINT_UDP ? "udp" : "tcp", text);

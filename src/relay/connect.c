@@ -23,6 +23,7 @@ static int open_now(struct flow *f)
 	if (r < 0)
 		return r;
 	f->state = FLOW_OPEN;
+	f->opened = true;
 	f->deadline_ns = 0;
 	f->last_ns = f->loop->now_ns;
 	f->end[1].writable = true;

@@ -27,7 +27,8 @@ static const char *engine_text(const struct ending *e)
 
 static void write_line(const struct ending *e, unsigned int how)
 {
-	char line[ENDPOINT_TEXT_SIZE + 512], client[64], target[ENDPOINT_TEXT_SIZE], when[32];
+	char line[2 * ENDPOINT_TEXT_SIZE + 512], client[ENDPOINT_TEXT_SIZE],
+		target[ENDPOINT_TEXT_SIZE], when[32];
 	struct timespec now;
 	struct tm tm;
 	int n;
@@ -35,7 +36,10 @@ static void write_line(const struct ending *e, unsigned int how)
 	clock_gettime(CLOCK_REALTIME, &now);
 	gmtime_r(&now.tv_sec, &tm);
 	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm);
-	address_format(e->client, client, sizeof(client));
+	if (e->client)
+		address_format(e->client, client, sizeof(client));
+	else
+		endpoint_format(&e->route->s.listen, client, sizeof(client));
 	if (e->target)
 		endpoint_format(&e->target->settings->endpoint, target, sizeof(target));
 	else

@@ -1,5 +1,5 @@
 /*
- * Files as targets.
+ * Files as ends of a flow.
  *
  * splice(2) refuses files opened with O_APPEND, so connections that append to one file share
  * the place where the next bytes go: each chunk takes its room there and is then written into
@@ -22,16 +22,18 @@
  * file's size. Never held while bytes move. */
 static pthread_mutex_t first_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static int open_source(struct flow *f, int fd, const struct stat *st)
+void file_source(struct flow *f, unsigned int i)
 {
-	f->end[1].file = S_ISREG(st->st_mode);
-	f->dir[1].mode = S_ISREG(st->st_mode) ? MODE_SENDFILE : MODE_COPY;
-	f->dir[0].mode = MODE_DISCARD;
-	f->end[1].readable = true;
+	struct end *e = &f->end[i];
+	struct stat st;
+
+	e->plain = e->readable = true;
+	e->file = fstat(e->fd, &st) == 0 && S_ISREG(st.st_mode);
+	f->dir[i].mode = e->file ? MODE_SENDFILE : MODE_COPY;
+	f->dir[1 - i].mode = MODE_DISCARD;
 	/* Pages are read ahead of sendfile. */
-	if (S_ISREG(st->st_mode))
-		(void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
-	return 0;
+	if (e->file)
+		(void)posix_fadvise(e->fd, 0, 0, POSIX_FADV_SEQUENTIAL);
 }
 
 static int open_sink(struct flow *f, int fd, const struct stat *st)
@@ -62,7 +64,7 @@ static int open_sink(struct flow *f, int fd, const struct stat *st)
 int file_open(struct flow *f)
 {
 	const struct endpoint *e = &f->target->settings->endpoint;
-	int flags = e->append ? O_WRONLY | O_CREAT : O_RDONLY, r;
+	int flags = e->append ? O_WRONLY | O_CREAT : O_RDONLY;
 	struct stat st;
 
 	f->end[1].fd = open(e->name, flags | O_NONBLOCK | O_CLOEXEC | O_NOCTTY, 0640);
@@ -73,8 +75,10 @@ int file_open(struct flow *f)
 	if (S_ISDIR(st.st_mode))
 		return -EISDIR;
 	f->end[1].plain = true;
-	r = e->append ? open_sink(f, f->end[1].fd, &st) : open_source(f, f->end[1].fd, &st);
-	return r;
+	if (e->append)
+		return open_sink(f, f->end[1].fd, &st);
+	file_source(f, 1);
+	return 0;
 }
 
 void file_release(struct flow *f)

@@ -1,4 +1,4 @@
-/* Files as targets: sent to who connects, or appended to by who sends. */
+/* Files as ends: sent to who connects or to a target, or appended to by who sends. */
 #pragma once
 
 #include <stdint.h>
@@ -6,6 +6,8 @@
 
 struct flow;
 
+/* end[i] is an open file that is sent: sets how the directions move. */
+void file_source(struct flow *f, unsigned int i);
 /* Opens the file of f->target as end[1] and sets how the directions move: 0 or -errno. */
 int file_open(struct flow *f);
 /* end[1] is a file and will be closed. */

@@ -17,6 +17,7 @@
 #include "relay/file.h"
 #include "relay/listener.h"
 #include "relay/relay_internal.h"
+#include "relay/source.h"
 
 /* After a reset, what was sent before it gets this long to arrive at the other side. */
 #define RESET_LINGER_NS 30000000000ULL
@@ -57,7 +58,7 @@ static void tell_end(struct flow *f, unsigned int how)
 	struct ending e = {
 		.route = f->route,
 		.target = f->target,
-		.client = &f->client.sa,
+		.client = f->source ? NULL : &f->client.sa,
 		.bytes = {f->dir[0].bytes, f->dir[1].bytes},
 		.used = f->dir[0].used | f->dir[1].used,
 		.duration_ns = f->loop->now_ns - f->started_ns,
@@ -75,6 +76,8 @@ void flow_finish(struct flow *f, unsigned int how)
 	assert(f->state != FLOW_OVER);
 	f->state = FLOW_OVER;
 	timer_stop(&loop->timers, &f->timer);
+	if (f->source)
+		source_over(f->source, f, how);
 	for (unsigned int i = 0; i < 2; i++)
 		direction_drop(f, i);
 	/* Whoever did not end the connection properly himself sees a reset. */
@@ -219,11 +222,25 @@ static void carry_end(struct flow *f, unsigned int i)
 	if (d->closed || direction_pending(d))
 		return;
 	d->closed = true;
+	if (f->source && i == 0) {
+		f->sent = true;
+		source_read(f->source);
+	}
 	if (f->dir[1 - i].closed) /* close(2) says the same to both sides */
 		return;
 	f->half_ns = f->loop->now_ns;
 	if (!sink->plain)
 		(void)shutdown(sink->fd, SHUT_WR);
+}
+
+/* Nobody but us can tell whether a file has arrived: an end that waits for nothing could hide
+ * that what is in the send queue never does. */
+static bool delivered(struct flow *f)
+{
+	if (!f->source || !end_delivers(&f->end[1]))
+		return true;
+	f->wait_ns = f->loop->now_ns + RESET_POLL_NS;
+	return false;
 }
 
 void flow_run(struct flow *f)
@@ -245,7 +262,7 @@ void flow_run(struct flow *f)
 		carry_reset(f);
 		if (f->state == FLOW_OVER)
 			return;
-	} else if (f->dir[0].closed && f->dir[1].closed) {
+	} else if (f->dir[0].closed && f->dir[1].closed && delivered(f)) {
 		flow_finish(f, FLOW_END_DONE);
 		return;
 	}
@@ -278,7 +295,7 @@ static void on_event(struct loop *loop, struct handle *h, uint32_t events)
 	if (f->state == FLOW_CONNECTING) {
 		if (e->side == 1)
 			flow_connected(f);
-		else if ((events & EPOLLERR) && end_error(e))
+		else if ((events & EPOLLERR) && !e->plain && end_error(e))
 			flow_finish(f, FLOW_END_ERROR + RELAY_ERROR_RESET_CLIENT);
 		return;
 	}
@@ -317,18 +334,23 @@ static void take_address(struct client *c, const struct sockaddr *address)
 		c->sa.sa_family = AF_UNIX;
 }
 
-void flow_start(struct loop *loop, struct route *route, int fd, const struct sockaddr *client)
+void flow_start(struct loop *loop, struct route *route, int fd, const struct sockaddr *client,
+	struct source *source)
 {
 	struct flow *f = calloc(1, sizeof(*f));
+	bool always;
 	int r = -ENOMEM;
 
 	if (f)
 		r = loop_watch(loop, fd, &f->end[0].handle,
 			EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET);
-	if (r < 0) {
+	always = source && r == -EPERM; /* what no epoll watches */
+	if (r < 0 && !always) {
 		struct counters *c = &route->counters[loop->idx];
 
 		loop_exhausted(loop, "epoll_ctl", -r);
+		if (source)
+			source_refused(source, -r);
 		free(f);
 		close(fd);
 		counter_add(&c->errors[RELAY_ERROR_SYSTEM], 1);
@@ -346,6 +368,11 @@ void flow_start(struct loop *loop, struct route *route, int fd, const struct soc
 	f->end[0].fd = fd;
 	f->end[0].inet = client->sa_family != AF_UNIX;
 	take_address(&f->client, client);
+	if (source) {
+		f->source = source;
+		file_source(f, 0);
+		f->end[0].file = always;
+	}
 	f->next = loop->flows;
 	f->link = &loop->flows;
 	if (f->next)

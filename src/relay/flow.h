@@ -92,13 +92,17 @@ struct flow {
 	struct client local;	      /* where it came to, when a header has to say so */
 	struct flow *next, **link;    /* the loop's list */
 	struct flow *ready_next, *dead_next;
-	bool appends;	    /* end[1] is a regular file that is appended to */
-	uint32_t file_room; /* what is left of the chunk's room in the file */
-	uint64_t file_at;   /* and where it begins */
+	struct source *source; /* end[0] is a file that is sent; or NULL */
+	bool opened;	       /* a target was reached */
+	bool sent;	       /* the source's last byte was written */
+	bool appends;	       /* end[1] is a regular file that is appended to */
+	uint32_t file_room;    /* what is left of the chunk's room in the file */
+	uint64_t file_at;      /* and where it begins */
 };
 
-/* The loop owns fd and counts the flow in its load already. */
-void flow_start(struct loop *loop, struct route *route, int fd, const struct sockaddr *client);
+/* The loop owns fd and counts the flow in its load already. With a source, fd is its file. */
+void flow_start(struct loop *loop, struct route *route, int fd, const struct sockaddr *client,
+	struct source *source);
 /* Carries on: called when a descriptor or a timer says so. */
 void flow_run(struct flow *f);
 /* Closes what is open and frees it at the end of the turn. */
@@ -113,8 +117,8 @@ void flow_later(struct flow *f);
 /* ending.c: counts and logs how a connection or session ended. */
 struct ending {
 	const struct route *route;
-	const struct target *target; /* or NULL */
-	const struct sockaddr *client;
+	const struct target *target;   /* or NULL */
+	const struct sockaddr *client; /* NULL: it was a source */
 	uint64_t bytes[2];
 	uint8_t used; /* USED_ bits */
 	uint64_t duration_ns;

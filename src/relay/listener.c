@@ -33,7 +33,7 @@ static void take_over(struct loop *loop, struct message *m)
 {
 	struct handover *h = (struct handover *)(void *)m;
 
-	flow_start(loop, h->route, h->fd, &h->client.sa);
+	flow_start(loop, h->route, h->fd, &h->client.sa, NULL);
 	free(h);
 }
 
@@ -102,7 +102,7 @@ static void place(struct listener *l, int fd, const struct address *client)
 	h = to == l->loop ? NULL : malloc(sizeof(*h));
 	if (!h) {
 		atomic_fetch_add_explicit(&l->loop->load, 1, memory_order_relaxed);
-		flow_start(l->loop, l->route, fd, &client->sa);
+		flow_start(l->loop, l->route, fd, &client->sa, NULL);
 		return;
 	}
 	atomic_fetch_add_explicit(&to->load, 1, memory_order_relaxed);

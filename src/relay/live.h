@@ -47,7 +47,7 @@ struct route {
 	_Atomic uint32_t turn;	    /* round robin */
 	_Atomic uint32_t active;    /* connections and sessions; any loop */
 	_Atomic bool splice_logged; /* a refusal is worth one line */
-	int listen_fd;		    /* control's; -1 for file sources */
+	int listen_fd;		    /* control's; of a source only until it starts, then -1 */
 	char listen_text[ENDPOINT_TEXT_SIZE];
 	struct access_log *log;	   /* NULL: off */
 	struct counters *counters; /* one a loop */

@@ -49,6 +49,7 @@ struct loop {
 	struct flow *ready, **ready_end; /* those with more to do in the next turn */
 	struct flow *dead; /* freed at the end of the turn: events may still name them */
 	struct listener *listeners;
+	struct source *sources;
 	struct probe *probes;
 	struct udp *udps;
 	struct session *dead_sessions;

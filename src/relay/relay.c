@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/un.h>
 #include <time.h>
@@ -21,6 +22,7 @@
 #include "relay/relay_internal.h"
 #include "relay/resolve.h"
 #include "relay/sockopt.h"
+#include "relay/source.h"
 #include "relay/udp.h"
 
 /* How long a new route waits for the first answers of the name servers, all together. */
@@ -85,6 +87,7 @@ static int do_quit(struct loop *loop, struct route *route)
 static int do_stop(struct loop *loop, struct route *route)
 {
 	listener_stop(loop, route);
+	source_stop(loop, route);
 	udp_stop(loop, route);
 	health_stop(loop, route);
 	return 0;
@@ -165,6 +168,8 @@ int relay_create(
 	if (!relay)
 		goto fail;
 	relay->n_loops = options->workers;
+	relay->once = options->once;
+	relay->over_fd = -1;
 	relay->loops = aligned_alloc(64, options->workers * ((sizeof(struct loop) + 63) & ~63UL));
 	if (!relay->loops)
 		goto fail;
@@ -174,7 +179,9 @@ int relay_create(
 	relay->max_connections = options->max_connections && options->max_connections < most
 					 ? options->max_connections
 					 : most;
-	r = resolver_create(&relay->resolver);
+	if (options->once)
+		relay->over_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	r = options->once && relay->over_fd < 0 ? -errno : resolver_create(&relay->resolver);
 	if (r == 0)
 		r = start_loops(relay);
 	if (r < 0)
@@ -314,18 +321,22 @@ static struct route *route_new(struct relay *relay, const struct route_settings 
 	return route;
 }
 
-/* A stream's listener is everyone's; the socket of a UDP route is one loop's, by its name. */
+/* A stream's listener is everyone's; the socket of a UDP route and a source are one loop's, by
+ * their name. */
 static int start_route(struct relay *relay, struct route *route)
 {
+	bool source = route->s.listen.kind == ENDPOINT_FILE;
 	unsigned int n = 0;
 	int r = 0;
 
-	if (route->s.listen.kind == ENDPOINT_UDP) {
-		for (const char *p = route->s.name; *p; p++)
-			n = n * 31 + (unsigned char)*p;
-		return call(&relay->loops[n % relay->n_loops], udp_start, route);
-	}
-	for (unsigned int i = 0; i < relay->n_loops && r == 0; i++)
+	for (const char *p = route->s.name; *p; p++)
+		n = n * 31 + (unsigned char)*p;
+	n %= relay->n_loops;
+	if (route->s.listen.kind == ENDPOINT_UDP)
+		return call(&relay->loops[n], udp_start, route);
+	if (source)
+		r = call(&relay->loops[n], source_start, route);
+	for (unsigned int i = 0; i < relay->n_loops && r == 0 && !source; i++)
 		r = call(&relay->loops[i], listener_start, route);
 	return r < 0 ? r : call(&relay->loops[0], health_start, route);
 }
@@ -361,7 +372,8 @@ int relay_add(struct relay *relay, const struct route_settings *settings, struct
 		r = access_log_open(&route->log, settings->access_log, reason);
 	old = find(relay, settings->name, &settings->listen);
 	if (r == 0)
-		r = old ? listener_share(route, old, reason) : listener_bind(route, reason);
+		r = old && old->listen_fd >= 0 ? listener_share(route, old, reason)
+					       : listener_bind(route, reason);
 	if (r < 0)
 		goto fail;
 	r = prepare_targets(relay, route);
@@ -435,8 +447,25 @@ void relay_free(struct relay *relay)
 		route_free(relay, route);
 	}
 	resolver_free(relay->resolver);
+	if (relay->over_fd >= 0)
+		close(relay->over_fd);
 	free(relay->loops);
 	free(relay);
+}
+
+int relay_over_fd(const struct relay *relay)
+{
+	return relay->over_fd;
+}
+
+bool relay_over(const struct relay *relay)
+{
+	return !atomic_load_explicit(&relay->sources, memory_order_acquire); /* C */
+}
+
+uint32_t relay_unsent(const struct relay *relay)
+{
+	return atomic_load_explicit(&relay->unsent, memory_order_relaxed);
 }
 
 unsigned int relay_routes(const struct relay *relay)
@@ -495,6 +524,7 @@ void relay_stats(const struct relay *relay, unsigned int idx, struct relay_stats
 		route = route->next;
 	memcpy(ret_stats->name, route->s.name, sizeof(ret_stats->name));
 	memcpy(ret_stats->listen, route->listen_text, sizeof(ret_stats->listen));
+	ret_stats->source = route->s.listen.kind == ENDPOINT_FILE;
 	ret_stats->listening = !route->retired;
 	ret_stats->active = atomic_load_explicit(&route->active, memory_order_relaxed);
 	for (unsigned int i = 0; i < relay->n_loops; i++)

@@ -16,6 +16,7 @@ struct relay;
 struct relay_options {
 	unsigned int workers;	  /* threads; at least 1 */
 	uint64_t max_connections; /* of all routes together; 0: what the descriptors allow */
+	bool once; /* every route's source is a file, which is sent once; see relay_over */
 };
 
 /* How connections ended badly. */
@@ -34,6 +35,7 @@ enum relay_error {
 struct relay_stats {
 	char name[64];
 	char listen[ENDPOINT_TEXT_SIZE]; /* with the port that was really got */
+	bool source;			 /* it is a file, which is sent */
 	bool listening;	      /* false: removed or replaced, its last connections are still there */
 	uint64_t connections; /* accepted so far, refused ones too */
 	uint64_t active;
@@ -64,6 +66,12 @@ int relay_remove(struct relay *relay, const char *name);
 /* Stops accepting everywhere and waits for connections to end, at most drain_ns; *stop_early
  * (may be NULL) set by a signal handler ends the waiting. Returns how many were cut. */
 uint64_t relay_drain(struct relay *relay, uint64_t drain_ns, const volatile int *stop_early);
+/* With `once`: becomes readable when a source was sent or can't be. */
+int relay_over_fd(const struct relay *relay);
+/* With `once`: whether that is said of all of them. */
+bool relay_over(const struct relay *relay);
+/* With `once`: how many were not delivered to the last byte; each is logged. */
+uint32_t relay_unsent(const struct relay *relay);
 /* Ends the threads. NULL is fine. */
 void relay_free(struct relay *relay);
 

@@ -12,7 +12,11 @@ struct relay {
 	uint64_t max_connections;
 	unsigned int n_started; /* threads */
 	struct resolver *resolver;
-	struct route *routes; /* control's list, newest last */
+	struct route *routes;	  /* control's list, newest last */
+	bool once;		  /* sources are sent once, FIFOs too, and control waits for that */
+	int over_fd;		  /* an eventfd: one more of them is over; -1: not once */
+	_Atomic uint32_t sources; /* not over yet; any loop */
+	_Atomic uint32_t unsent;  /* over, and not all was delivered; any loop */
 };
 
 /* Connections on all loops, or on their way to one. */

@@ -393,8 +393,30 @@ static int check_udp(const struct route_settings *s, struct reason *reason)
 	return 0;
 }
 
+/* A file that is sent. */
+static int check_source(const struct route_settings *s, struct reason *reason)
+{
+	if (s->listen.append)
+		return reason_set(reason, -EINVAL, "write listen: file:/path",
+			"route %s: ?append is for targets, not for a file that is sent", s->name);
+	if (s->proxy_accept)
+		return reason_set(reason, -EINVAL, "remove proxy_accept",
+			"route %s: a file has no PROXY header", s->name);
+	for (uint32_t i = 0; i < s->n_targets; i++) {
+		enum endpoint_kind kind = s->targets[i].endpoint.kind;
+
+		if (kind != ENDPOINT_TCP && kind != ENDPOINT_UNIX)
+			return reason_set(reason, -EINVAL,
+				"a file is sent to tcp:HOST:PORT or unix:/path",
+				"route %s can't send a file to its target %u", s->name, i + 1);
+	}
+	return 0;
+}
+
 int route_check(const struct route_settings *s, struct reason *reason)
 {
+	int r;
+
 	if (!s->listen_set)
 		return reason_set(reason, -EINVAL, "add listen: tcp:ADDRESS:PORT",
 			"route %s does not say where it listens", s->name);
@@ -403,6 +425,9 @@ int route_check(const struct route_settings *s, struct reason *reason)
 			"route %s has no target", s->name);
 	if (s->listen.kind == ENDPOINT_UDP)
 		return check_udp(s, reason);
+	r = s->listen.kind == ENDPOINT_FILE ? check_source(s, reason) : 0;
+	if (r < 0)
+		return r;
 	for (uint32_t i = 0; i < s->n_targets; i++) {
 		const struct endpoint *e = &s->targets[i].endpoint;
 
@@ -418,9 +443,5 @@ int route_check(const struct route_settings *s, struct reason *reason)
 		return reason_set(reason, -EINVAL,
 			"add proxy_trust with the networks of your load balancers",
 			"route %s accepts the proxy protocol and trusts nobody's", s->name);
-	if (s->listen.kind == ENDPOINT_FILE)
-		return reason_set(reason, -EINVAL,
-			"listen on tcp: or unix: and write the file as target",
-			"route %s can't listen on a file", s->name);
 	return 0;
 }
