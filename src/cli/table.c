@@ -107,12 +107,29 @@ static const char *rate(char *buf, size_t size, uint64_t now, uint64_t before, d
 	return buf;
 }
 
+static bool is_closed(struct json_object *port)
+{
+	return strcmp(text(port, "mode"), "closed") == 0;
+}
+
+static void print_why(FILE *to, struct json_object *port)
+{
+	fprintf(to, "%s%s%s\n", text(port, "reason"), text(port, "remedy")[0] ? "; " : "",
+		text(port, "remedy"));
+}
+
 static void print_port(FILE *to, struct json_object *ports, struct json_object *port,
 	struct json_object *ports_before, double seconds)
 {
 	struct json_object *before = named(ports_before, text(port, "name"));
 	char rx[16], tx[16], rx_bits[16], tx_bits[16];
 
+	if (is_closed(port)) { /* it has no queues, so nothing to count */
+		fprintf(to, "%-12s %-15s %-7s %-10s %-5s closed: ", text(port, "name"),
+			text(port, "device"), "-", "-", text(port, "link"));
+		print_why(to, port);
+		return;
+	}
 	if (!before)
 		seconds = 0;
 #define RATE(buf, direction, what, times)                                     \
@@ -161,10 +178,10 @@ static void print_ports(
 	for (size_t i = 0; i < length(ports); i++) {
 		struct json_object *port = json_object_array_get_idx(ports, i);
 
-		if (!text(port, "reason")[0])
+		if (is_closed(port) || !text(port, "reason")[0])
 			continue;
-		fprintf(to, "  %s: %s%s%s\n", text(port, "name"), text(port, "reason"),
-			text(port, "remedy")[0] ? "; " : "", text(port, "remedy"));
+		fprintf(to, "  %s: ", text(port, "name"));
+		print_why(to, port);
 	}
 	for (size_t i = 0; i < length(ports); i++)
 		print_fast_path(to, json_object_array_get_idx(ports, i));

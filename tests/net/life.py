@@ -102,6 +102,8 @@ def device_gone():
     for i in range(3):
         run("ip", "link", "del", "p1")
         wait_for("status says gone", lambda: f.port("lan")["link"] == "gone")
+        table = f.ask("status").stdout
+        expect("gone  closed: the device is gone; it is opened again" in table, table)
         f.check_law()
         veth("p1", m.b, "b0")
         m.b.run("ip", "addr", "add", "10.77.0.2/24", "dev", "b0")
@@ -228,6 +230,10 @@ def attach():
         for i in range(12 if not harness.LONG else 100):
             f.ask("attach", "p2", "p3")
             m.second_crosses()
+            if i == 0:  # all or none
+                done = f.ask("detach", "p2", "nope", check=False)
+                expect(done.returncode == 1 and "nope" in done.stderr, str(done))
+                expect("xdp" in link("p2"), "detached, although the other name is wrong")
             f.ask("detach", "p2", "p3")
             expect("xdp" not in link("p2") and "xdp" not in link("p3"), "still attached")
             if i == 1:
