@@ -87,6 +87,24 @@ static int plan_port(const struct config *c, const struct config_port *asked,
 	return 0;
 }
 
+/* Names differ where one is an alternative name, which the machine alone knows. */
+static int check_interfaces(
+	const struct config *c, const struct plan_facts *facts, struct reason *r)
+{
+	for (uint32_t i = 0; i < c->n_ports; i++) {
+		const struct config_port *p = &c->ports[i];
+
+		for (uint32_t k = 0; facts[i].ifindex && k < i; k++) {
+			if (facts[i].ifindex == facts[k].ifindex)
+				return config_fail(c, p->line, r, "name each device once",
+					"%s and %s are names of one interface, of port %s and "
+					"port %s",
+					c->ports[k].device, p->device, c->ports[k].name, p->name);
+		}
+	}
+	return 0;
+}
+
 static void plan_workers(const struct config *c, struct plan *plan)
 {
 	plan->workers = c->workers;
@@ -201,6 +219,9 @@ int plan_make(const struct config *c, const struct plan_facts *facts, struct pla
 		if (c->ports[i].require != PORT_MODE_AUTO)
 			plan.fallback = false;
 	}
+	err = plan.frames ? check_interfaces(c, facts, r) : 0;
+	if (err)
+		return err;
 	for (uint32_t i = 0; plan.frames && i < c->n_patches; i++) {
 		int a = config_port_find(c, c->patches[i].a);
 		int b = config_port_find(c, c->patches[i].b);

@@ -122,6 +122,28 @@ def device_gone():
     expect("xdp" not in link("p1"), "an XDP program is left on p1")
 
 
+def long_name():
+    """a port by an alternative name too long for an ioctl: attached, and taken up again"""
+    long = "the-second-port-of-this-machine"
+    m = Machine(addresses=True)
+    run("ip", "link", "property", "add", "dev", "p1", "altname", long)
+    expect("expected: engine" in run(harness.OPTIONS.culvert, "doctor", long).stdout, "doctor")
+    twice = run(harness.OPTIONS.culvert, "check", "p1", long, check=False)
+    expect(twice.returncode == 1 and "names of one interface" in twice.stderr, str(twice))
+    ports = {**m.ports, "lan": long}
+    f = forwarder(ports)
+    crosses(m)
+    expect(f.port("lan")["device"] == long, str(f.port("lan")))
+    run("ip", "link", "del", "p1")
+    wait_for("status says gone", lambda: f.port("lan")["link"] == "gone")
+    veth("p1", m.b, "b0")
+    run("ip", "link", "property", "add", "dev", "p1", "altname", long)
+    m.b.run("ip", "addr", "add", "10.77.0.2/24", "dev", "b0")
+    crosses(m)
+    f.end()
+    m.unchanged()
+
+
 class Pairs(Machine):
     """Two pairs of hosts: a and b over p0 and p1, c and d over p2 and p3."""
 
@@ -247,4 +269,4 @@ def attach():
     m.unchanged()
 
 
-main(sigterm, sigint, killed, killed_busy, link_down, device_gone, pairs, reload, attach)
+main(sigterm, sigint, killed, killed_busy, link_down, device_gone, long_name, pairs, reload, attach)

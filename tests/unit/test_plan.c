@@ -56,6 +56,20 @@ static void workers_and_peers(void **state)
 	config_free(c);
 }
 
+static void one_interface_twice(void **state)
+{
+	struct config *c = parse("ports: ['mem:a', 'mem:b']\n");
+	struct plan_facts f[2] = {{.ifindex = 7, .queues = 1}, {.ifindex = 7, .queues = 1}};
+	struct reason r = {0};
+	struct plan plan;
+
+	assert_int_equal(plan_make(c, f, &plan, &r), -EINVAL);
+	assert_non_null(strstr(r.what, "mem:a and mem:b are names of one interface"));
+	f[1].ifindex = 8;
+	assert_int_equal(plan_make(c, f, &plan, &r), 0);
+	config_free(c);
+}
+
 static void memory(void **state)
 {
 	struct config *c = parse("ports: ['mem:a', 'mem:b', 'mem:c']\n");
@@ -184,6 +198,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(workers_and_peers),
+		cmocka_unit_test(one_interface_twice),
 		cmocka_unit_test(memory),
 		cmocka_unit_test(queues),
 		cmocka_unit_test(checksums),

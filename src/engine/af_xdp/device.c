@@ -1,17 +1,22 @@
-/* Reads what the engine must know of a network device: by ioctl, as they follow the process's
- * network namespace where /sys may show another's. */
+/* Reads what the engine must know of a network device: by ioctl and netlink, as they follow the
+ * process's network namespace where /sys may show another's. */
 #include "engine/af_xdp/device.h"
 
 #include <errno.h>
 #include <linux/ethtool.h>
+#include <linux/if.h>
+#include <linux/if_arp.h>
+#include <linux/rtnetlink.h>
 #include <linux/sockios.h>
-#include <net/if.h>
-#include <net/if_arp.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+/* The first message is longer, but its head is all that is read. */
+#define ANSWER_SIZE 256
 
 /* The receive queues of drivers that don't answer ETHTOOL_GCHANNELS (tun): by /sys, where it shows
  * this device. */
@@ -54,13 +59,53 @@ static void read_ethtool(int fd, struct ifreq *request, struct device *d)
 		d->rx_queues = count_in_sysfs(d);
 }
 
+/* An alternative name may be too long for an ioctl. 0: there is none of that name. */
+static uint32_t ifindex_by_long_name(const char *name)
+{
+	struct {
+		struct nlmsghdr head;
+		struct ifinfomsg link;
+		struct nlattr attribute;
+		char name[ALTIFNAMSIZ];
+	} ask = {
+		.head = {.nlmsg_type = RTM_GETLINK, .nlmsg_flags = NLM_F_REQUEST},
+		.attribute = {.nla_type = IFLA_ALT_IFNAME},
+	};
+	union {
+		struct nlmsghdr head;
+		char bytes[ANSWER_SIZE];
+	} answer;
+	size_t size = strlen(name) + 1;
+	uint32_t ifindex = 0;
+	ssize_t n;
+	int fd;
+
+	if (size > sizeof(ask.name))
+		return 0;
+	memcpy(ask.name, name, size);
+	ask.attribute.nla_len = (uint16_t)(sizeof(ask.attribute) + size);
+	ask.head.nlmsg_len = (uint32_t)(offsetof(__typeof__(ask), name) + NLA_ALIGN(size));
+	fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	if (fd < 0)
+		return 0;
+	if (send(fd, &ask, ask.head.nlmsg_len, 0) >= 0) {
+		n = recv(fd, &answer, sizeof(answer), 0);
+		if (n >= (ssize_t)NLMSG_LENGTH(sizeof(ask.link)) &&
+			answer.head.nlmsg_type == RTM_NEWLINK)
+			ifindex = (uint32_t)((const struct ifinfomsg *)NLMSG_DATA(&answer.head))
+					  ->ifi_index;
+	}
+	close(fd);
+	return ifindex;
+}
+
 /* 0: there is none of that name. */
 static uint32_t ifindex_of(int fd, const char *name)
 {
 	struct ifreq request = {0};
 
 	if (strlen(name) >= sizeof(request.ifr_name))
-		return 0; /* an alternative name, for which there is no ioctl */
+		return ifindex_by_long_name(name);
 	strcpy(request.ifr_name, name);
 	return ioctl(fd, SIOCGIFINDEX, &request) < 0 ? 0 : (uint32_t)request.ifr_ifindex;
 }

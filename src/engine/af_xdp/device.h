@@ -17,6 +17,7 @@ struct device {
 	uint32_t rx_queues;
 };
 
+/* name: the interface's, or an alternative one of it. ret_device->name is its own. */
 int device_read(const char *name, struct device *ret_device, struct reason *r);
 
 /* features.c: enum netdev_xdp_act of linux/netdev.h. */
