@@ -36,6 +36,7 @@ struct target {
 	_Atomic uint32_t active;    /* connections; any loop */
 	_Atomic uint32_t failures;  /* in a row; any loop */
 	_Atomic bool down;	    /* any loop */
+	_Atomic uint64_t rested_ns; /* udp, down: not tried before; any loop */
 	_Atomic uint64_t append_at; /* file?append: where the next bytes go; any loop */
 	_Atomic uint32_t appending; /* connections that write to it; any loop */
 };
@@ -48,6 +49,7 @@ struct route {
 	_Atomic uint32_t active;    /* connections and sessions; any loop */
 	_Atomic bool splice_logged; /* a refusal is worth one line */
 	int listen_fd;		    /* control's; of a source only until it starts, then -1 */
+	int *udp_fds;		    /* control's: a UDP route's sockets, one a loop; or NULL */
 	char listen_text[ENDPOINT_TEXT_SIZE];
 	struct access_log *log;	   /* NULL: off */
 	struct counters *counters; /* one a loop */

@@ -202,6 +202,7 @@ static void route_free(struct relay *relay, struct route *route)
 		name_free(relay->resolver, route->targets[i].name);
 	if (route->listen_fd >= 0)
 		close(route->listen_fd);
+	udp_close(route, relay->n_loops);
 	access_log_close(route->log);
 	free(route->counters);
 	free(route);
@@ -321,24 +322,22 @@ static struct route *route_new(struct relay *relay, const struct route_settings 
 	return route;
 }
 
-/* A stream's listener is everyone's; the socket of a UDP route and a source are one loop's, by
- * their name. */
-static int start_route(struct relay *relay, struct route *route)
+/* A stream's listener is everyone's; of a UDP route each loop has a socket of its own; a source is
+ * one loop's, by its name. */
+static int start_route(struct relay *relay, struct route *route, const struct route *old)
 {
 	bool source = route->s.listen.kind == ENDPOINT_FILE;
+	bool udp = route->s.listen.kind == ENDPOINT_UDP;
+	int r = udp ? udp_open(route, old, relay->n_loops) : 0;
 	unsigned int n = 0;
-	int r = 0;
 
 	for (const char *p = route->s.name; *p; p++)
 		n = n * 31 + (unsigned char)*p;
-	n %= relay->n_loops;
-	if (route->s.listen.kind == ENDPOINT_UDP)
-		return call(&relay->loops[n], udp_start, route);
 	if (source)
-		r = call(&relay->loops[n], source_start, route);
+		r = call(&relay->loops[n % relay->n_loops], source_start, route);
 	for (unsigned int i = 0; i < relay->n_loops && r == 0 && !source; i++)
-		r = call(&relay->loops[i], listener_start, route);
-	return r < 0 ? r : call(&relay->loops[0], health_start, route);
+		r = call(&relay->loops[i], udp ? udp_start : listener_start, route);
+	return r < 0 || udp ? r : call(&relay->loops[0], health_start, route);
 }
 
 static void stop_listening(struct relay *relay, struct route *route)
@@ -351,6 +350,7 @@ static void stop_listening(struct relay *relay, struct route *route)
 	if (route->listen_fd >= 0)
 		close(route->listen_fd);
 	route->listen_fd = -1;
+	udp_close(route, relay->n_loops);
 	if (route->s.listen.kind == ENDPOINT_UNIX && a->un.sun_path[0] &&
 		!find(relay, route->s.name, &route->s.listen))
 		unlink(a->un.sun_path);
@@ -378,7 +378,7 @@ int relay_add(struct relay *relay, const struct route_settings *settings, struct
 		goto fail;
 	r = prepare_targets(relay, route);
 	if (r == 0)
-		r = start_route(relay, route);
+		r = start_route(relay, route, old);
 	if (r < 0) {
 		stop_listening(relay, route);
 		reason_set(reason, r,

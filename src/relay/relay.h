@@ -46,7 +46,7 @@ struct relay_stats {
 	uint64_t retries;		    /* attempts at another target */
 	uint64_t cut;			    /* closed by us at the end of a drain */
 	uint64_t fallbacks;		    /* directions that had to stop splicing */
-	uint64_t dropped;		    /* datagrams: no room, a rate, too many sessions */
+	uint64_t dropped; /* datagrams: not sent, or lost in a queue; a rate; too many sessions */
 	uint64_t errors[RELAY_ERRORS];
 	uint32_t targets, targets_up;
 };
