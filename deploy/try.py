@@ -189,7 +189,8 @@ def show_frames(culvert):
     """The frame law: every slot is somewhere, and every frame that came in left or was counted."""
     seen = status(culvert)
     for frames in seen["frames"]:
-        held = frames["free"] + frames["fill"] + frames["worker_held"] + frames["tx"]
+        held = (frames["free"] + frames["fill"] + frames["worker_held"] + frames["tx"]
+                + frames["driver"])
         check(frames["lost"] == 0, f"worker {frames['worker']}: {frames['slots']} slots = "
               f"{frames['free']} free + {frames['fill']} fill + {frames['worker_held']} in hand "
               f"+ {frames['tx']} sending (read while it runs: {held}); {frames['lost']} lost")

@@ -214,17 +214,17 @@ static void print_frames(FILE *to, struct json_object *now)
 
 	if (!length(frames))
 		return;
-	fprintf(to, "%-12s %10s %10s %10s %10s %10s %6s\n", "FRAMES", "SLOTS", "FREE", "FILL",
-		"WORKER", "TX", "LOST");
+	fprintf(to, "%-12s %10s %10s %10s %10s %10s %10s %6s\n", "FRAMES", "SLOTS", "FREE", "FILL",
+		"WORKER", "TX", "DRIVER", "LOST");
 	for (size_t i = 0; i < length(frames); i++) {
 		struct json_object *f = json_object_array_get_idx(frames, i);
 
 		fprintf(to,
 			"worker %-5" PRIu64 " %10" PRIu64 " %10" PRIu64 " %10" PRIu64 " %10" PRIu64
-			" %10" PRIu64 " %6s\n",
+			" %10" PRIu64 " %10" PRIu64 " %6s\n",
 			number(f, "worker"), number(f, "slots"), number(f, "free"),
 			number(f, "fill"), number(f, "worker_held"), number(f, "tx"),
-			text(f, "lost"));
+			number(f, "driver"), text(f, "lost"));
 	}
 }
 

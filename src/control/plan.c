@@ -125,9 +125,11 @@ static uint64_t slots_of(const struct plan_port *p, uint32_t workers)
 {
 	uint64_t queues = (p->queues + workers - 1) / workers;
 
+	uint64_t a_queue = (uint64_t)p->settings.rx_ring + p->settings.tx_ring;
+
 	if (strcmp(p->engine->name, "dpdk") == 0)
-		return 0; /* its frames lie in mbufs */
-	return queues * ((uint64_t)p->settings.rx_ring + p->settings.tx_ring);
+		a_queue += PLAN_DPDK_SLOTS;
+	return queues * a_queue;
 }
 
 /* Halves the rings that were not asked for; false: none can be halved. */

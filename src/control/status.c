@@ -144,6 +144,7 @@ static struct json_object *frames_json(const struct daemon *d, uint32_t worker)
 	add_number(o, "fill", f.held[HOLDER_FILL]);
 	add_number(o, "worker_held", f.held[HOLDER_WORKER]);
 	add_number(o, "tx", f.held[HOLDER_TX]);
+	add_number(o, "driver", f.held[HOLDER_DRIVER]);
 	json_object_object_add(o, "lost", json_object_new_int64(f.lost));
 	return o;
 }

@@ -1,8 +1,9 @@
 /*
  * The currency: a frame, a batch of frames, and the verdict on each.
  *
- * A frame is a view of bytes that lie in some engine's memory: a slot of the UMEM shared by
- * all AF_XDP and mem ports, or a DPDK mbuf. Who holds the struct frame holds the buffer.
+ * A frame is a view of bytes that lie in some engine's memory: a slot of the memory shared by
+ * all ports, or an mbuf of a DPDK port that can't have that. Who holds the struct frame holds the
+ * buffer.
  */
 #pragma once
 
@@ -15,7 +16,7 @@
 
 struct frame {
 	uint8_t *data;	/* first byte of the Ethernet header */
-	void *buf;	/* the engine's own handle (an rte_mbuf); unused by UMEM engines */
+	void *buf;	/* the engine's own handle (an rte_mbuf); unused for slots */
 	uint32_t len;	/* bytes, without the checksum (FCS) */
 	uint32_t flags; /* FRAME_* */
 };

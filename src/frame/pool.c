@@ -8,7 +8,7 @@
 
 const char *holder_name(enum holder h)
 {
-	static const char *const names[] = {"free", "fill", "worker", "tx"};
+	static const char *const names[] = {"free", "fill", "worker", "tx", "driver"};
 
 	_Static_assert(sizeof(names) / sizeof(names[0]) == HOLDER_COUNT, "one name a holder");
 	return names[h];

@@ -2,7 +2,8 @@
  * One worker's slots of the UMEM, and who holds each: no lock, as a slot never changes worker.
  *
  *   FREE -> FILL -> WORKER -> TX -> FREE      drop: WORKER -> FREE      close: FILL -> FREE
- *   the frame law: free + fill + worker + tx == slots, always
+ *   DPDK ports: FREE -> DRIVER -> WORKER -> DRIVER -> FREE
+ *   the frame law: free + fill + worker + tx + driver == slots, always
  *
  * Written by its worker; the counts are read by control with relaxed loads. A debug build
  * (NDEBUG not defined) keeps the holder of every slot and asserts each move.
@@ -15,9 +16,10 @@
 
 #include "frame/frame.h"
 
-enum holder { HOLDER_FREE, HOLDER_FILL, HOLDER_WORKER, HOLDER_TX, HOLDER_COUNT };
+/* DRIVER: DPDK's, in its drivers' rings both ways and in its caches. */
+enum holder { HOLDER_FREE, HOLDER_FILL, HOLDER_WORKER, HOLDER_TX, HOLDER_DRIVER, HOLDER_COUNT };
 
-/* "free", "fill", "worker", "tx". */
+/* "free", "fill", "worker", "tx", "driver". */
 const char *holder_name(enum holder h);
 
 struct pool {
@@ -45,7 +47,7 @@ void pool_give(struct pool *p, const uint64_t *offsets, uint32_t n, enum holder 
 /* n slots change hands without becoming free. offsets may be NULL in release builds only. */
 void pool_move(
 	struct pool *p, const uint64_t *offsets, uint32_t n, enum holder from, enum holder to);
-/* slots - (free + fill + worker + tx): 0, or frames were lost or made. */
+/* slots - (free + fill + worker + tx + driver): 0, or frames were lost or made. */
 int64_t pool_lost(const struct pool *p);
 
 /* pool_move for frames in hand; n at most BATCH_SIZE. */

@@ -267,7 +267,8 @@ class Culvert:
             last.update(self.status())
             return last["frames"] and all(
                 f["lost"] == 0 and f["slots"] > 0 and
-                f["free"] + f["fill"] + f["worker_held"] + f["tx"] == f["slots"]
+                f["free"] + f["fill"] + f["worker_held"] + f["tx"] + f["driver"] ==
+                f["slots"]
                 for f in last["frames"])
         try:
             wait_for("the frame law", holds, 20)

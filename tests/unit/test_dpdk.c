@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,7 +16,7 @@
 #include "frame/pool.h"
 #include "worker/worker.h"
 
-#define SLOTS	  1024
+#define SLOTS	  4096
 #define SLOT_SIZE 4096
 #define HEADROOM  256
 #define SKIPPED	  77
@@ -145,16 +146,33 @@ static void test_frames_cross_without_a_copy(void **state)
 	close_port(b);
 }
 
-static void test_frames_cross_to_other_memory_and_back(void **state)
+static uint32_t n_slots_held; /* by the test itself */
+
+static void expect_law(const struct pool *p)
 {
-	struct port *a = open_port("dpdk:net_ring0"), *m = open_port("mem:m");
+	assert_int_equal(pool_lost(p), 0);
+	assert_int_equal(p->held[HOLDER_WORKER], 0);
+}
+
+static void expect_all_free(const struct pool *p)
+{
+	expect_law(p);
+	assert_int_equal(p->n_free, p->slots - n_slots_held);
+	assert_int_equal(p->held[HOLDER_FREE], p->n_free);
+}
+
+/* To an engine of another kind and back; n_copied: of them, each way. */
+static void cross(const char *device, uint32_t n_copied)
+{
+	struct port *a = open_port(device), *m = open_port("mem:m");
 	struct queue *rx[2];
 	struct snapshot snap = join(a, m, rx, 2);
 	uint8_t bytes[2048];
 
 	send_frames(a->queues[0], 10, 777);
 	assert_int_equal(worker_turn(&snap), 10);
-	assert_int_equal(counter_read(&a->queues[0]->stats.copied), 10);
+	assert_int_equal(counter_read(&a->queues[0]->stats.copied), n_copied);
+	expect_law(&pools[0]);
 	for (uint32_t i = 0; i < 10; i++) {
 		struct frame f = {.data = bytes};
 
@@ -172,12 +190,80 @@ static void test_frames_cross_to_other_memory_and_back(void **state)
 	snap.rx = &rx[1];
 	assert_int_equal(worker_turn(&snap), 10);
 	expect_frames(a->queues[0], 10, 555);
-	assert_int_equal(counter_read(&m->queues[0]->stats.copied), 10);
+	assert_int_equal(counter_read(&m->queues[0]->stats.copied), n_copied);
 	assert_int_equal(counter(a, "mbufs_in_use"), 0);
-	assert_int_equal(pool_lost(&pools[0]), 0);
+	expect_law(&pools[0]);
 	close_port(a);
 	close_port(m);
-	assert_int_equal(pools[0].n_free, SLOTS);
+	expect_all_free(&pools[0]);
+}
+
+static void test_frames_cross_to_other_engines_without_a_copy(void **state)
+{
+	cross("dpdk:net_ring0", 0);
+}
+
+static void test_a_port_without_slots_has_memory_of_its_own(void **state)
+{
+	static uint64_t taken[SLOTS];
+	uint32_t n = pool_take(&pools[0], taken, SLOTS - 1024, HOLDER_WORKER);
+
+	/* Its rings would have taken more than are left; frames are copied then. */
+	pool_move(&pools[0], taken, n, HOLDER_WORKER, HOLDER_TX);
+	n_slots_held = n;
+	cross("dpdk:net_ring0", 10);
+	n_slots_held = 0;
+	pool_give(&pools[0], taken, n, HOLDER_TX);
+}
+
+static void *send_from_elsewhere(void *arg)
+{
+	struct queue *q = arg;
+
+	send_frames(q, BATCH_SIZE, 60);
+	return NULL;
+}
+
+/* As drivers do when a peer leaves. */
+static void test_a_thread_that_is_no_worker_may_free(void **state)
+{
+	struct port *a = open_port("dpdk:net_null0");
+	struct batch b;
+	pthread_t thread;
+
+	for (int i = 0; i < 3; i++) {
+		uint32_t before = pools[0].n_free;
+
+		assert_int_equal(
+			pthread_create(&thread, NULL, send_from_elsewhere, a->queues[0]), 0);
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		assert_int_equal(pools[0].n_free, before - BATCH_SIZE);
+		expect_law(&pools[0]);
+	}
+	a->queues[0]->ops->rx(a->queues[0], &b);
+	a->queues[0]->ops->put(a->queues[0], &b);
+	assert_true(pools[0].held[HOLDER_DRIVER] < 512); /* no more than a cache has */
+	close_port(a);
+	expect_all_free(&pools[0]);
+}
+
+static void test_what_lies_in_a_closing_port_comes_back(void **state)
+{
+	struct port *a = open_port("dpdk:net_ring0"), *b = open_port("dpdk:net_ring1");
+	struct port *m = open_port("mem:m");
+	struct queue *rx[2];
+	struct snapshot snap = join(a, m, rx, 1);
+
+	send_frames(a->queues[0], BATCH_SIZE, 60);
+	assert_int_equal(worker_turn(&snap), BATCH_SIZE); /* they lie in the other's tx ring */
+	close_port(a);
+	expect_law(&pools[0]);
+	assert_int_equal(pools[0].held[HOLDER_TX], BATCH_SIZE);
+	close_port(m);
+	send_frames(b->queues[0], BATCH_SIZE, 60); /* the others go on */
+	expect_frames(b->queues[0], BATCH_SIZE, 60);
+	close_port(b);
+	expect_all_free(&pools[0]);
 }
 
 static void test_a_full_ring_drops_and_counts(void **state)
@@ -245,8 +331,8 @@ static uint32_t check_pcap(const char *path, const uint32_t *lens)
 
 static void test_what_is_too_long_is_dropped_with_a_reason(void **state)
 {
-	/* 3000: the driver hands it over in pieces; 1600: longer than the other end's MTU. */
-	static const uint32_t lens[] = {60, 64, 1000, 1514, 1600, 3000};
+	/* 5000: the driver hands it over in pieces; 1600: longer than the other end's MTU. */
+	static const uint32_t lens[] = {60, 64, 1000, 1514, 1600, 5000};
 	char in[64], out[64], device[256];
 	struct port *a, *b;
 	struct queue *rx[2];
@@ -381,7 +467,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_frames_cross_without_a_copy),
-		cmocka_unit_test(test_frames_cross_to_other_memory_and_back),
+		cmocka_unit_test(test_frames_cross_to_other_engines_without_a_copy),
+		cmocka_unit_test(test_a_port_without_slots_has_memory_of_its_own),
+		cmocka_unit_test(test_a_thread_that_is_no_worker_may_free),
+		cmocka_unit_test(test_what_lies_in_a_closing_port_comes_back),
 		cmocka_unit_test(test_a_full_ring_drops_and_counts),
 		cmocka_unit_test(test_what_is_too_long_is_dropped_with_a_reason),
 		cmocka_unit_test(test_queues_are_dealt_to_workers),

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "engine/dpdk/internal.h"
+#include "engine/dpdk/slots.h"
 
 int dpdk_counters_make(struct dpdk_port *p)
 {
@@ -67,7 +68,8 @@ uint32_t dpdk_counters(
 		rte_eth_stats_get(p->port_id, &s);
 	const struct engine_counter all[] = {
 		{"mbufs", q->mbufs->size},
-		{"mbufs_in_use", rte_mempool_in_use_count(q->mbufs)},
+		{"mbufs_in_use",
+			q->slots ? slots_in_use(q->slots) : rte_mempool_in_use_count(q->mbufs)},
 		{"rx_scattered", counter_read(&q->rx_scattered)},
 		{"rx_packets", s.ipackets},
 		{"tx_packets", s.opackets},

@@ -7,12 +7,14 @@
 #include "engine/engine.h"
 
 struct rte_mempool;
+struct slots;
 
 struct dpdk_queue {
 	struct queue base; /* first */
 	uint16_t port_id;
 	struct rte_mempool *mbufs;
-	uint32_t n_mbufs; /* reserved there */
+	struct slots *slots; /* whose mempool it is; NULL: one of mbufs.h */
+	uint32_t n_mbufs;    /* reserved there */
 	/* Waiting: a descriptor, and whether the device must be told to make it readable. */
 	int wait_fd; /* -1: poll only */
 	bool is_eventfd;
@@ -25,6 +27,8 @@ struct dpdk_queue {
 struct dpdk_port {
 	struct port base; /* first */
 	struct dpdk_device device;
+	const struct memory *memory;
+	const char *own_memory; /* why its mbufs are DPDK's own; NULL: they are slots */
 	uint16_t port_id;
 	struct rte_eth_dev_info info;
 	uint32_t ifindex;

@@ -1,7 +1,8 @@
 /*
- * The mbufs of the workers: the slots of DPDK ports. A pool belongs to one worker, one NUMA node
- * and one size of buffers; it lives until the last port is closed, as any port may have any
- * other's mbufs on their way out. Inside engine/dpdk/ only; called by control alone.
+ * Mbufs of DPDK's own, for ports that can't have the shared memory (slots.h). A pool belongs to one
+ * worker, one NUMA node and one size of buffers; it lives until the last port is closed, as any
+ * port may have any other's mbufs on their way out. Inside engine/dpdk/ only; called by control
+ * alone.
  */
 #pragma once
 

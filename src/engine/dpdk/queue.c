@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include "engine/dpdk/internal.h"
+#include "engine/dpdk/slots.h"
+#include "frame/pool.h"
 
 /* Tries to put what is left of a batch on a full ring before it is dropped. */
 #define TX_TRIES 4
@@ -51,6 +53,7 @@ static inline void thread_known(void)
 	if (__builtin_expect(known, 1))
 		return;
 	known = true;
+	slots_enter();
 	thread_enter();
 }
 
@@ -67,9 +70,18 @@ static void arm(struct dpdk_queue *q)
 	rte_eth_dev_rx_intr_enable(q->port_id, (uint16_t)q->base.idx);
 }
 
-/* Makes one contiguous piece with its tag inside of what some drivers hand over otherwise. */
-static bool straighten(struct rte_mbuf **m)
+/* Makes one contiguous piece with its tag inside, in the mbuf's own buffer, of what some drivers
+ * hand over otherwise. */
+static bool straighten(const struct dpdk_queue *q, struct rte_mbuf **m)
 {
+	if ((*m)->ol_flags & KEPT_FLAGS) {
+		struct rte_mbuf *copy = rte_pktmbuf_copy(*m, q->mbufs, 0, UINT32_MAX);
+
+		if (!copy)
+			return false;
+		rte_pktmbuf_free(*m);
+		*m = copy;
+	}
 	if ((*m)->nb_segs > 1 && rte_pktmbuf_linearize(*m) < 0)
 		return false;
 	if ((*m)->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED)
@@ -77,9 +89,11 @@ static bool straighten(struct rte_mbuf **m)
 	return true;
 }
 
+#define ODD_FLAGS (RTE_MBUF_F_RX_VLAN_STRIPPED | KEPT_FLAGS)
+
 static inline bool is_odd(const struct rte_mbuf *m)
 {
-	return m->nb_segs != 1 || (m->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED);
+	return m->nb_segs != 1 || (m->ol_flags & ODD_FLAGS);
 }
 
 static uint16_t straighten_all(struct dpdk_queue *q, struct rte_mbuf **mbufs, uint16_t n)
@@ -87,7 +101,7 @@ static uint16_t straighten_all(struct dpdk_queue *q, struct rte_mbuf **mbufs, ui
 	uint16_t kept = 0;
 
 	for (uint16_t i = 0; i < n; i++) {
-		if (is_odd(mbufs[i]) && !straighten(&mbufs[i])) {
+		if (is_odd(mbufs[i]) && !straighten(q, &mbufs[i])) {
 			rte_pktmbuf_free(mbufs[i]);
 			counter_add(&q->rx_scattered, 1);
 			continue;
@@ -149,14 +163,16 @@ static void rx(struct queue *base, struct batch *b)
 		frames_of(mbufs, n, b->frames, &bytes);
 	}
 	b->n = n;
+	if (q->slots)
+		pool_move_frames(base->pool, b->frames, n, HOLDER_DRIVER, HOLDER_WORKER);
 	counter_add(&base->stats.rx_frames, n);
 	counter_add(&base->stats.rx_bytes, bytes);
 }
 
 /* What the functions made of the frame is told to its mbuf: mostly there is nothing to tell. */
-static inline struct rte_mbuf *mbuf_of(const struct frame *f)
+static inline struct rte_mbuf *mbuf_of(const struct slots *s, const struct frame *f)
 {
-	struct rte_mbuf *m = f->buf;
+	struct rte_mbuf *m = s ? slots_mbuf(s, f->data) : f->buf;
 	/* What the receiving driver said is nothing to the sending one. */
 	uint64_t said = m->ol_flags & ~KEPT_FLAGS;
 
@@ -178,9 +194,11 @@ static uint32_t tx(struct queue *base, const struct batch *b)
 	uint64_t bytes = 0;
 
 	for (uint16_t i = 0; i < n; i++) {
-		mbufs[i] = mbuf_of(&b->frames[i]);
+		mbufs[i] = mbuf_of(q->slots, &b->frames[i]);
 		bytes += b->frames[i].len;
 	}
+	if (q->slots)
+		pool_move_frames(base->pool, b->frames, n, HOLDER_WORKER, HOLDER_DRIVER);
 	for (int i = 0; sent < n && i < TX_TRIES; i++)
 		sent = (uint16_t)(sent + rte_eth_tx_burst(q->port_id, (uint16_t)base->idx,
 						 mbufs + sent, (uint16_t)(n - sent)));
@@ -203,6 +221,8 @@ static uint32_t take(struct queue *base, struct frame *frames, uint32_t n)
 {
 	struct rte_mbuf *mbufs[BATCH_SIZE];
 
+	if (base->pool)
+		return pool_take_frames(base->pool, frames, n);
 	n = n < BATCH_SIZE ? n : BATCH_SIZE;
 	if (rte_pktmbuf_alloc_bulk(of(base)->mbufs, mbufs, n) != 0)
 		return 0;
@@ -216,6 +236,10 @@ static void put(struct queue *base, const struct batch *b)
 {
 	struct rte_mbuf *mbufs[BATCH_SIZE];
 
+	if (base->pool) {
+		pool_give_frames(base->pool, b->frames, b->n);
+		return;
+	}
 	for (uint32_t i = 0; i < b->n; i++)
 		mbufs[i] = b->frames[i].buf;
 	rte_pktmbuf_free_bulk(mbufs, b->n);

@@ -15,6 +15,7 @@
 #include "engine/dpdk/eal.h"
 #include "engine/dpdk/internal.h"
 #include "engine/dpdk/mbufs.h"
+#include "engine/dpdk/slots.h"
 
 #define RING_DEFAULT 2048 /* descriptors */
 /* net_tap's receive descriptors are pieces of one frame, each read with all of them. */
@@ -25,7 +26,8 @@
  * link-layer header, aligned (net/packet/af_packet.c, tpacket_rcv). */
 #define PACKET_RING_OVERHEAD 66
 
-static const char memory_of_all[] = "mbufs"; /* every DPDK port sends every DPDK port's frames */
+/* Of ports that can't have the shared memory: each sends the others' frames as they are. */
+static const char memory_of_all[] = "mbufs";
 
 static bool claims(const char *device)
 {
@@ -126,6 +128,53 @@ static uint16_t ring_of(uint32_t asked)
 	return n > UINT16_MAX ? UINT16_MAX : (uint16_t)n;
 }
 
+/* Why this driver can't have the shared memory: NULL, it can. */
+static const char *needs_own_memory(const struct dpdk_port *p)
+{
+	const char *driver = p->device.name, *arguments = p->device.devargs;
+
+	if (p->device.pci)
+		return "the device reaches no other";
+	/* Tells its peer of memory that EAL allocated only (vhost_user.c, add_memory_region). */
+	if (strncmp(driver, "net_virtio_user", 15) == 0)
+		return "its peer is told of no other";
+	/* Likewise, where frames are to lie in it (rte_eth_memif.c, memif_region_init_zc). */
+	if (strncmp(driver, "net_memif", 9) == 0 && strstr(arguments, "zero-copy=yes"))
+		return "its peer is told of no other";
+	/* Registers its mempool as UMEM, headers and all (rte_eth_af_xdp.c, xdp_umem_configure). */
+	if (strncmp(driver, "net_af_xdp", 10) == 0)
+		return "its sockets have no other";
+	return NULL;
+}
+
+/* n mbufs for a queue: slots of the shared memory, or where that can't be, mbufs of DPDK's own. */
+static int reserve(
+	struct dpdk_port *p, struct dpdk_queue *q, uint32_t room, uint32_t n, struct reason *r)
+{
+	const char *why = needs_own_memory(p);
+	int err = 0;
+
+	if (!why)
+		err = slots_reserve(&p->memory->pools[q->base.worker], room, n, &q->slots);
+	if (err == -EMSGSIZE)
+		why = "its frames are longer than a slot";
+	else if (err == -ENOBUFS)
+		why = "too few slots are left: give more with `slots:`, or smaller rings";
+	else if (err)
+		why = "no memory for slots";
+	q->n_mbufs = n;
+	if (!why) {
+		q->mbufs = q->slots->mempool;
+		q->base.pool = q->slots->pool;
+		q->base.memory = p->memory->base;
+		return 0;
+	}
+	q->base.memory = memory_of_all;
+	p->own_memory = why;
+	return mbufs_reserve(
+		q->base.worker, rte_eth_dev_socket_id(p->port_id), room, n, &q->mbufs, r);
+}
+
 static int setup_queue(struct dpdk_port *p, struct dpdk_queue *q, const struct port_settings *s,
 	uint32_t room, struct reason *r)
 {
@@ -138,10 +187,9 @@ static int setup_queue(struct dpdk_port *p, struct dpdk_queue *q, const struct p
 	if (!q->mbufs) {
 		uint32_t n = n_rx + n_tx + 2u * BATCH_SIZE;
 
-		err = mbufs_reserve(q->base.worker, socket, room, n, &q->mbufs, r);
+		err = reserve(p, q, room, n, r);
 		if (err)
 			return err;
-		q->n_mbufs = n;
 	}
 	err = rte_eth_rx_queue_setup(p->port_id, (uint16_t)q->base.idx, n_rx, (unsigned int)socket,
 		&p->info.default_rxconf, q->mbufs);
@@ -256,7 +304,6 @@ static int make_queues(struct dpdk_port *p, const struct port_settings *s, const
 				{
 					.ops = &dpdk_queue_ops,
 					.port = &p->base,
-					.memory = memory_of_all,
 					.idx = i,
 					.worker = i % m->n_pools,
 					.complete_checksums = s->complete_checksums,
@@ -285,6 +332,17 @@ static void note_driver(struct dpdk_port *p)
 			"culvert's own AF_XDP is faster: write device: %s", p->device.iface);
 }
 
+static void note_memory(struct dpdk_port *p)
+{
+	struct reason *r = &p->base.step_down;
+	size_t at = strlen(r->what);
+
+	if (p->own_memory)
+		snprintf(r->what + at, sizeof(r->what) - at,
+			"%smbufs of its own (%s): frames to and from ports without are copied",
+			at ? "; " : "", p->own_memory);
+}
+
 static int set_up(struct dpdk_port *p, const struct port_settings *s, const struct memory *m,
 	struct reason *r)
 {
@@ -311,6 +369,7 @@ static int set_up(struct dpdk_port *p, const struct port_settings *s, const stru
 		find_wait_fds(p);
 	promiscuous(p);
 	note_driver(p);
+	note_memory(p);
 	eal_listen();
 	err = dpdk_counters_make(p);
 	eal_listen_end();
@@ -331,9 +390,12 @@ static void port_free(struct dpdk_port *p, bool plugged)
 	if (plugged)
 		device_unplug(p->port_id);
 	for (uint32_t i = 0; p->queues && i < p->base.n_queues; i++) {
-		if (p->queues[i].mbufs)
-			lost += mbufs_release(
-				p->queues[i].mbufs, p->queues[i].n_mbufs, keeps_mbufs(p));
+		struct dpdk_queue *q = &p->queues[i];
+
+		if (q->slots)
+			lost += slots_release(q->slots, q->n_mbufs);
+		else if (q->mbufs)
+			lost += mbufs_release(q->mbufs, q->n_mbufs, keeps_mbufs(p));
 	}
 	if (lost)
 		log_error("port %s: %llu mbufs did not come back", p->base.name,
@@ -364,6 +426,7 @@ static int open_port(const struct port_settings *s, const struct memory *m, stru
 	if (!p)
 		return reason_set(ret_reason, -ENOMEM, NULL, "%s: out of memory", s->device);
 	p->promiscuous_fd = -1;
+	p->memory = m;
 	p->base.engine = &dpdk_engine;
 	p->base.mode = PORT_MODE_DPDK;
 	snprintf(p->base.name, sizeof(p->base.name), "%s", s->name);
