@@ -1,16 +1,18 @@
 /*
  * Files as ends of a flow.
  *
- * splice(2) refuses files opened with O_APPEND, so connections that append to one file share
- * the place where the next bytes go: each chunk takes its room there and is then written into
- * it. Chunks of different connections follow each other whole. Other programs that write to the
- * file meanwhile, or truncate it, are not seen until no connection appends any more.
+ * splice(2) refuses files opened with O_APPEND, so connections that append to one file, of
+ * whatever route and by whatever name, share the place where the next bytes go: each chunk takes
+ * its room there and is then written into it. Chunks of different connections follow each other
+ * whole. Other programs that write to the file meanwhile, or truncate it, are not seen until no
+ * connection appends any more.
  */
 #include "relay/file.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -18,9 +20,66 @@
 #include "base/log.h"
 #include "relay/flow.h"
 
-/* Between the first connection that appends to a file and the others: the first looks up the
- * file's size. Never held while bytes move. */
-static pthread_mutex_t first_lock = PTHREAD_MUTEX_INITIALIZER;
+/* A file that connections append to now. */
+struct append {
+	struct append *next;
+	dev_t dev;
+	ino_t ino;
+	uint32_t n;	     /* connections; under the lock */
+	_Atomic uint64_t at; /* where the next bytes go; any loop */
+};
+
+/* Of the list. Never held while bytes move. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct append *appends;
+
+static int take_append(int fd, struct append **ret_append)
+{
+	struct append *a = NULL;
+	struct stat st;
+	int r = 0;
+
+	pthread_mutex_lock(&lock);
+	/* The size of now: another connection may have appended and gone since it was opened. */
+	if (fstat(fd, &st) < 0) {
+		r = -errno;
+		goto out;
+	}
+	for (a = appends; a && (a->dev != st.st_dev || a->ino != st.st_ino); a = a->next)
+		;
+	if (!a) {
+		a = malloc(sizeof(*a));
+		r = a ? 0 : -ENOMEM;
+		if (r < 0)
+			goto out;
+		*a = (struct append){.next = appends,
+			.dev = st.st_dev,
+			.ino = st.st_ino,
+			.at = (uint64_t)st.st_size};
+		appends = a;
+	}
+	a->n++;
+	*ret_append = a;
+out:
+	pthread_mutex_unlock(&lock);
+	return r;
+}
+
+static void give_append(struct append *append)
+{
+	struct append **at = &appends;
+
+	if (!append)
+		return;
+	pthread_mutex_lock(&lock);
+	if (--append->n == 0) {
+		while (*at != append)
+			at = &(*at)->next;
+		*at = append->next;
+		free(append);
+	}
+	pthread_mutex_unlock(&lock);
+}
 
 void file_source(struct flow *f, unsigned int i)
 {
@@ -38,27 +97,11 @@ void file_source(struct flow *f, unsigned int i)
 
 static int open_sink(struct flow *f, int fd, const struct stat *st)
 {
-	struct target *t = f->target;
-	struct stat now;
-	int r = 0;
-
 	f->dir[1].ended = f->dir[1].closed = true; /* nothing comes back */
 	f->end[1].file = S_ISREG(st->st_mode);
 	if (!S_ISREG(st->st_mode))
 		return 0;
-	pthread_mutex_lock(&first_lock);
-	/* The size of now: another connection may have appended and gone since it was opened. */
-	if (atomic_load_explicit(&t->appending, memory_order_relaxed) == 0) {
-		r = fstat(fd, &now) < 0 ? -errno : 0;
-		if (r == 0)
-			atomic_store_explicit(
-				&t->append_at, (uint64_t)now.st_size, memory_order_relaxed);
-	}
-	if (r == 0)
-		atomic_fetch_add_explicit(&t->appending, 1, memory_order_relaxed);
-	pthread_mutex_unlock(&first_lock);
-	f->appends = r == 0;
-	return r;
+	return take_append(fd, &f->append);
 }
 
 int file_open(struct flow *f)
@@ -83,20 +126,19 @@ int file_open(struct flow *f)
 
 void file_release(struct flow *f)
 {
-	if (f->appends)
-		atomic_fetch_sub_explicit(&f->target->appending, 1, memory_order_relaxed);
-	f->appends = false;
+	give_append(f->append);
+	f->append = NULL;
+	f->file_room = 0;
 }
 
 /* Room for size bytes: what is left of an earlier chunk comes first. */
 static off_t *take_room(struct flow *f, uint32_t size, off_t *at)
 {
-	if (!f->appends)
+	if (!f->append)
 		return NULL;
 	if (!f->file_room) {
 		f->file_room = size;
-		f->file_at = atomic_fetch_add_explicit(
-			&f->target->append_at, size, memory_order_relaxed);
+		f->file_at = atomic_fetch_add_explicit(&f->append->at, size, memory_order_relaxed);
 	}
 	*at = (off_t)f->file_at;
 	return at;
@@ -106,7 +148,7 @@ static ssize_t used_room(struct flow *f, ssize_t n)
 {
 	int err = errno;
 
-	if (n > 0 && f->appends) {
+	if (n > 0 && f->append) {
 		f->file_at += (uint64_t)n;
 		f->file_room -= (uint32_t)n;
 	}

@@ -95,7 +95,7 @@ struct flow {
 	struct source *source; /* end[0] is a file that is sent; or NULL */
 	bool opened;	       /* a target was reached */
 	bool sent;	       /* the source's last byte was written */
-	bool appends;	       /* end[1] is a regular file that is appended to */
+	struct append *append; /* end[1] is a regular file that is appended to; or NULL */
 	uint32_t file_room;    /* what is left of the chunk's room in the file */
 	uint64_t file_at;      /* and where it begins */
 };

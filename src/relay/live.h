@@ -37,8 +37,6 @@ struct target {
 	_Atomic uint32_t failures;  /* in a row; any loop */
 	_Atomic bool down;	    /* any loop */
 	_Atomic uint64_t rested_ns; /* udp, down: not tried before; any loop */
-	_Atomic uint64_t append_at; /* file?append: where the next bytes go; any loop */
-	_Atomic uint32_t appending; /* connections that write to it; any loop */
 };
 
 struct route {

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 
-from harness import (FAULT, LONG, Listener, Relay, Server, Skip, check, connect, ended, equal,
+from harness import (CULVERT, FAULT, LONG, Listener, Relay, Server, Skip, check, connect, ended, equal,
                      eventually, load, main, path, receive, receive_all, reset, try_connection)
 
 KINDS = ("tcp4", "tcp6", "unix", "abstract")
@@ -167,6 +167,38 @@ def test_client_to_file():
         with open(name, "rb") as f:
             check(f.read() == data, f"{engine}: bytes differ")
         relay.stop()
+
+
+def test_routes_that_append_to_one_file():
+    """By two routes and two names, on several workers: nothing is written over."""
+    names = [path("log"), path("link")]
+    with open(names[0], "wb") as f:
+        f.write(b"head")
+    os.link(*names)
+    size, n = 4_000_000, 3
+    relay = Relay(command=[CULVERT, "relay", "tcp:127.0.0.1:0", f"file:{names[0]}?append",
+                           "tcp:127.0.0.1:0", f"file:{names[1]}?append"], workers=2)
+
+    def send(where, byte):
+        s = connect(where)
+        s.sendall(byte * size)
+        s.shutdown(socket.SHUT_WR)
+        receive_all(s)
+        s.close()
+
+    letters = [bytes([ord("a") + i]) for i in range(2 * n)]
+    threads = [threading.Thread(target=send, args=(relay.all()[i % 2], letter))
+               for i, letter in enumerate(letters)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(40)
+    relay.stop()
+    with open(names[0], "rb") as f:
+        got = f.read()
+    equal(got[:4], b"head", "what was there")
+    equal([got.count(letter, 4) for letter in letters], [size] * 2 * n, "bytes of each connection")
+    equal(len(got), 4 + 2 * n * size, "bytes in the file")
 
 
 def test_pipe_as_target():
