@@ -73,6 +73,15 @@ static int attempt_file(struct flow *f)
 	return r;
 }
 
+/* Whether there is something to send to a target that is just being connected to. */
+static bool has_bytes(const struct flow *f)
+{
+	char byte;
+
+	return f->route->s.proxy_send != ROUTE_PROXY_OFF ||
+	       recv(f->end[0].fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
 static int begin_connect(struct flow *f, const struct address *address)
 {
 	struct end *e = &f->end[1];
@@ -88,7 +97,14 @@ static int begin_connect(struct flow *f, const struct address *address)
 	r = sockopt_target(e->fd, &f->route->s, address->sa.sa_family, &f->client, NULL);
 	if (r < 0)
 		return r;
-	return connect(e->fd, &address->sa, address->size) < 0 ? -errno : 0;
+	if (connect(e->fd, &address->sa, address->size) < 0)
+		return -errno;
+	/* With fast open this only promises that the first bytes go with the SYN. The target may
+	 * be who speaks first: unless there are bytes at once, a SYN alone asks it. */
+	if (e->inet && f->route->s.fast_open && !has_bytes(f) &&
+		send(e->fd, NULL, 0, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		return -errno;
+	return 0;
 }
 
 /* 0 when the attempt is under way or done, else -errno. */

@@ -130,6 +130,59 @@ def test_fast_open():
     done(relay, client, sockets)
 
 
+def test_fast_open_and_who_speaks_first():
+    """With the target's cookie the SYN takes the client's bytes along; it must not wait for them."""
+    try:
+        # 1: client, 2: server
+        with open("/proc/sys/net/ipv4/tcp_fastopen", "w", encoding="ascii") as f:
+            f.write("3")
+    except OSError as e:
+        raise Skip(f"fast open can't be turned on: {e}") from None
+
+    def greet(c):
+        c.sendall(b"220 ready")
+        c.settimeout(2)
+        echo(c)
+
+    for settings in ({}, {"proxy_send": "v1"}, {"mptcp": "yes"}):
+        silent, speaking = Listener(handler=greet), Listener(handler=echo)
+        for target in (silent, speaking):
+            target.s.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN, 16)
+        if "proxy_send" not in settings:
+            relay = Relay("tcp:127.0.0.1:0", silent.where, fast_open="yes", **settings)
+            for turn in range(3):
+                client = relay.connect()
+                check(wait_readable(client, 5), f"{settings}, connection {turn + 1}: no greeting")
+                equal(receive(client, 9), b"220 ready", "greeting")
+                client.sendall(b"EHLO")
+                equal(receive(client, 4), b"EHLO", "echo")
+                client.close()
+            relay.stop()
+        relay = Relay("tcp:127.0.0.1:0", speaking.where, fast_open="yes", **settings)
+        for turn in range(3):
+            before = counted("TCPFastOpenActive")
+            client = socket.socket()
+            client.settimeout(20)
+            # The client's own fast open: its bytes are there when the relay connects.
+            header = "proxy_send" in settings
+            client.sendto(b"GET", socket.MSG_FASTOPEN, ("127.0.0.1", relay.port))
+            got = receive(client, 3)
+            equal(got, b"PRO" if header else b"GET", f"{settings}: echo")
+            client.close()
+        check(counted("TCPFastOpenActive") >= before + 2, f"{settings}: both went with the SYN")
+        relay.stop()
+
+
+def counted(name):
+    """A number of the kernel's, of this namespace."""
+    with open("/proc/net/netstat", encoding="ascii") as f:
+        lines = [line.split() for line in f]
+    for names, values in zip(lines[::2], lines[1::2]):
+        if name in names:
+            return int(values[names.index(name)])
+    raise Skip(f"the kernel doesn't count {name}")
+
+
 def test_multipath():
     try:
         socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP).close()
