@@ -16,6 +16,10 @@
 #include "relay/resolve.h"
 #include "relay/sockopt.h"
 
+/* A full target is asked again after this part of the time that it took already. */
+#define FULL_POLL_PART	 8
+#define FULL_POLL_MAX_NS 100000000ULL
+
 static int open_now(struct flow *f)
 {
 	int r = flow_introduce(f);
@@ -42,6 +46,7 @@ static void release_target(struct flow *f)
 	free(f->dir[0].held); /* a PROXY header at most */
 	f->dir[0].held = NULL;
 	f->dir[0].held_size = f->header_left = 0;
+	f->wait_ns = 0;
 	if (e->plain) { /* what file_open set: the next target may be no file */
 		f->dir[1].ended = f->dir[1].closed = false;
 		for (unsigned int i = 0; i < 2; i++)
@@ -142,6 +147,36 @@ static int attempt(struct flow *f)
 		f->loop, e->fd, &e->handle, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET);
 }
 
+/* Likewise, but a unix target whose queue is full is asked again a little later, until the time
+ * for connecting is over: it lives, and (unix(7)) no event tells when it has room. */
+static int attempt_or_wait(struct flow *f)
+{
+	uint64_t now = f->loop->now_ns, pause;
+	int r = attempt(f);
+
+	if (r != -EAGAIN || f->target->settings->endpoint.kind != ENDPOINT_UNIX)
+		return r;
+	close(f->end[1].fd);
+	f->end[1].fd = -1;
+	pause = (now - f->last_ns) / FULL_POLL_PART; /* last_ns: when it came */
+	f->wait_ns = now + (pause < TIMER_TICK_NS	      ? TIMER_TICK_NS
+				   : pause < FULL_POLL_MAX_NS ? pause
+							      : FULL_POLL_MAX_NS);
+	return 0;
+}
+
+void flow_connect_again(struct flow *f)
+{
+	int r;
+
+	f->wait_ns = 0;
+	r = attempt_or_wait(f);
+	if (r < 0)
+		flow_connect_failed(f, -r);
+	else
+		flow_arm(f);
+}
+
 void flow_connect(struct flow *f)
 {
 	int err = EHOSTUNREACH;
@@ -161,7 +196,7 @@ void flow_connect(struct flow *f)
 		f->deadline_ns = f->route->s.connect_timeout_ns
 					 ? f->loop->now_ns + f->route->s.connect_timeout_ns
 					 : 0;
-		err = -attempt(f);
+		err = -attempt_or_wait(f);
 		if (err == 0)
 			return;
 		f->last_err = err;

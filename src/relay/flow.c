@@ -170,6 +170,10 @@ static void on_timer(struct timer *t, void *context)
 		flow_finish(f, FLOW_END_ERROR + RELAY_ERROR_HALF_CLOSE);
 		return;
 	}
+	if (f->state == FLOW_CONNECTING && f->wait_ns && now >= f->wait_ns) {
+		flow_connect_again(f);
+		return;
+	}
 	if ((f->wait_ns && now >= f->wait_ns) || f->reset >= 0) {
 		flow_run(f);
 		return;

@@ -87,10 +87,10 @@ struct flow {
 	uint64_t started_ns, last_ns; /* last_ns: when a byte last moved */
 	uint64_t half_ns;	      /* when the first direction closed; 0 */
 	uint64_t deadline_ns;	      /* of the state: connecting, the header, a pending reset */
-	uint64_t wait_ns;	      /* when a rate lets bytes through again; 0 */
-	struct client client;	      /* who it comes from, as a proxy header may say */
-	struct client local;	      /* where it came to, when a header has to say so */
-	struct flow *next, **link;    /* the loop's list */
+	uint64_t wait_ns; /* when a rate lets bytes through, or a full target is asked again; 0 */
+	struct client client;	   /* who it comes from, as a proxy header may say */
+	struct client local;	   /* where it came to, when a header has to say so */
+	struct flow *next, **link; /* the loop's list */
 	struct flow *ready_next, *dead_next;
 	struct source *source; /* end[0] is a file that is sent; or NULL */
 	bool opened;	       /* a target was reached */
@@ -135,6 +135,8 @@ int flow_introduce(struct flow *f);
 void flow_connect(struct flow *f);
 /* connect.c: an event on end[1] while connecting. */
 void flow_connected(struct flow *f);
+/* connect.c: the target was full when it was asked. */
+void flow_connect_again(struct flow *f);
 /* connect.c: the present attempt failed with -errno; goes on with the next target. */
 void flow_connect_failed(struct flow *f, int err);
 

@@ -59,16 +59,21 @@ static uint64_t interval(const struct probe *p)
 	return p->route->s.health_ns ? p->route->s.health_ns : PROBE_DOWN_NS;
 }
 
-static void finish(struct probe *p, int err)
+static void ask_later(struct probe *p)
 {
 	if (p->fd >= 0)
 		close(p->fd);
 	p->fd = -1;
+	timer_start(&p->loop->timers, &p->timer, p->loop->now_ns + interval(p));
+}
+
+static void finish(struct probe *p, int err)
+{
 	if (err)
 		health_bad(p->route, p->target, err);
 	else
 		health_good(p->route, p->target);
-	timer_start(&p->loop->timers, &p->timer, p->loop->now_ns + interval(p));
+	ask_later(p);
 }
 
 static void on_event(struct loop *loop, struct handle *h, uint32_t events)
@@ -127,7 +132,9 @@ static void on_timer(struct timer *t, void *context)
 		return;
 	}
 	r = begin(p);
-	if (r != -EINPROGRESS)
+	if (r == -EAGAIN) /* a unix target whose queue is full lives, and connections wait for it */
+		ask_later(p);
+	else if (r != -EINPROGRESS)
 		finish(p, -r);
 	else
 		timer_start(&p->loop->timers, &p->timer,

@@ -1,9 +1,10 @@
 """Load balancing, health checks and retries."""
 import collections
+import socket
 import time
 
-from harness import (Listener, Relay, ask, check, connect, echo, equal, eventually, main,
-                     receive, saying, try_connection)
+from harness import (Listener, Relay, ask, check, connect, echo, equal, eventually, keep, main,
+                     path, receive, saying, try_connection, wait_readable)
 
 
 def listeners(*names):
@@ -156,6 +157,54 @@ def test_connect_timeout_goes_on_to_the_next():
     for _ in range(4):
         equal(ask(relay.where), "good", "answer")
     relay.stop()
+
+
+def test_a_full_unix_target_is_not_down():
+    """Its queue is full (EAGAIN): connections wait for it, and it counts as failed only after the
+    time for connecting."""
+    target = Listener("unix:" + path("full"), backlog=0)
+    relay = Relay("tcp:127.0.0.1:0", target.where, connect_timeout="20s", health="100ms",
+                  health_failures=1)
+    filler = fill(target.where)
+    clients = [relay.connect() for _ in range(5)]
+    for c in clients:
+        c.sendall(b"hello")
+    time.sleep(0.5)
+    check(not wait_readable(clients[0], 0), "nobody was turned away")
+    relay.quiet(most=200, what=": a target is full")  # five clients, ever more rarely
+    served = set()
+    while len(served) < len(clients):
+        c = target.accept()
+        if wait_readable(c, 0.2) and receive(c, 5) == b"hello":  # the others fill, or probe
+            served.add(c)
+    for s in filler + list(served) + clients:
+        s.close()
+    target.close()
+    relay.stop()
+    equal((relay.totals()["errors"], relay.totals()["connections"]), (0, 5), "counted")
+    check(not relay.logged("is down"), f"it was never down: {relay.err}")
+
+    target = Listener("unix:" + path("stuck"), backlog=0)
+    relay = Relay("tcp:127.0.0.1:0", target.where, connect_timeout="300ms", health_failures=1)
+    filler = fill(target.where)
+    equal(try_connection(relay.where), "reset", "a target that never accepts")
+    relay.stop()
+    equal(relay.totals()["connect_timeout"], 1, "counted")
+    check(relay.logged(r"is down.*timed out"), f"told: {relay.err}")
+
+
+def fill(where):
+    """Connections until a unix listener takes no more."""
+    held = []
+    while True:
+        s = keep(socket.socket(socket.AF_UNIX))
+        s.setblocking(False)
+        try:
+            s.connect(where[5:])
+        except BlockingIOError:
+            s.close()
+            return held
+        held.append(s)
 
 
 main()
