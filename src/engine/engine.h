@@ -1,5 +1,5 @@
 /*
- * The narrow interface of what moves frames: a life cycle per port, and six hot calls per queue.
+ * The narrow interface of what moves frames: a life cycle per port, and the hot calls per queue.
  *
  * A port is a device; a queue is one of its hardware receive/transmit queue pairs and is owned
  * by exactly one worker. Life: probe -> open -> (queues are polled) -> close. Control makes every
@@ -90,6 +90,10 @@ struct queue_ops {
 	void (*put)(struct queue *q, const struct batch *b);
 	/* A descriptor that becomes readable when frames arrive; -1: poll only. */
 	int (*wait_fd)(const struct queue *q);
+	/* NULL: the engine has no shorter way than rx and tx. As rx, but what may leave by `out` as
+	 * it came (of the same ops and memory) does so at once and does not appear in b: it is
+	 * counted at both, DROP_TX_FULL too. Returns how many frames were received. */
+	uint32_t (*pass)(struct queue *in, struct queue *out, struct batch *b);
 };
 
 /* Engines embed it first. */

@@ -4,6 +4,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -131,6 +133,7 @@ static void test_frames_cross_without_a_copy(void **state)
 	struct queue *rx[2];
 	struct snapshot snap = join(a, b, rx, 1);
 	static const uint32_t lens[] = {14, 60, 64, 1514, 1518};
+	uint64_t bytes = 0;
 
 	assert_ptr_equal(a->queues[0]->memory, b->queues[0]->memory);
 	assert_int_equal(a->mode, PORT_MODE_DPDK);
@@ -138,9 +141,51 @@ static void test_frames_cross_without_a_copy(void **state)
 		send_frames(a->queues[0], BATCH_SIZE, lens[i]);
 		assert_int_equal(worker_turn(&snap), BATCH_SIZE);
 		expect_frames(b->queues[0], BATCH_SIZE, lens[i]);
+		bytes += BATCH_SIZE * lens[i];
 	}
 	assert_int_equal(counter_read(&a->queues[0]->stats.copied), 0);
+	assert_int_equal(counter_read(&a->queues[0]->stats.rx_frames), 5 * BATCH_SIZE);
+	assert_int_equal(counter_read(&a->queues[0]->stats.rx_bytes), bytes);
 	assert_int_equal(counter_read(&b->queues[0]->stats.tx_frames), 5 * BATCH_SIZE);
+	assert_int_equal(counter_read(&b->queues[0]->stats.tx_bytes), bytes);
+	assert_int_equal(counter(a, "mbufs_in_use"), 0);
+	close_port(a);
+	close_port(b);
+}
+
+/* Of a driver that strips tags and one that fills several mbufs, among others: all arrive whole. */
+static void test_odd_mbufs_become_frames(void **state)
+{
+	struct port *a = open_port("dpdk:net_ring0"), *b = open_port("dpdk:net_ring1");
+	static const uint8_t tag[] = {0x81, 0x00, 0x00, 0x05};
+	struct queue *rx[2];
+	struct snapshot snap = join(a, b, rx, 1);
+	struct rte_mbuf *m[4];
+	struct batch batch;
+	uint16_t id;
+
+	assert_int_equal(rte_eth_dev_get_port_by_name("net_ring0", &id), 0);
+	send_frames(a->queues[0], 4, 100);
+	assert_int_equal(rte_eth_rx_burst(id, 0, m, 4), 4);
+	m[1]->ol_flags |= RTE_MBUF_F_RX_VLAN_STRIPPED | RTE_MBUF_F_RX_VLAN;
+	m[1]->vlan_tci = 5;
+	for (uint32_t i = 0; i < 100; i++) /* it goes on where the third ends */
+		rte_pktmbuf_mtod(m[3], uint8_t *)[i] = (uint8_t)(2 + 100 + i);
+	assert_int_equal(rte_pktmbuf_chain(m[2], m[3]), 0);
+	assert_int_equal(rte_eth_tx_burst(id, 0, m, 3), 3);
+	assert_int_equal(worker_turn(&snap), 3);
+	assert_int_equal(counter_read(&a->queues[0]->stats.rx_bytes), 100 + 104 + 200);
+	assert_int_equal(counter_read(&b->queues[0]->stats.tx_bytes), 100 + 104 + 200);
+
+	b->queues[0]->ops->rx(b->queues[0], &batch);
+	assert_int_equal(batch.n, 3);
+	check_frame(&batch.frames[0], 0, 100);
+	assert_int_equal(batch.frames[1].len, 104);
+	assert_memory_equal(batch.frames[1].data + 12, tag, sizeof(tag));
+	for (uint32_t i = 0; i < 100; i++)
+		assert_int_equal(batch.frames[1].data[i < 12 ? i : i + 4], (uint8_t)(1 + i));
+	check_frame(&batch.frames[2], 2, 200);
+	b->queues[0]->ops->put(b->queues[0], &batch);
 	assert_int_equal(counter(a, "mbufs_in_use"), 0);
 	close_port(a);
 	close_port(b);
@@ -281,6 +326,8 @@ static void test_a_full_ring_drops_and_counts(void **state)
 	assert_true(dropped > 0);
 	in_use = counter(a, "mbufs_in_use");
 	assert_int_equal(in_use, counter_read(&a->queues[0]->stats.tx_frames));
+	assert_int_equal(counter_read(&b->queues[0]->stats.rx_frames), in_use + dropped);
+	assert_int_equal(counter_read(&a->queues[0]->stats.tx_bytes), in_use * 64); /* net_null's */
 	for (int i = 0; i < 100; i++) {
 		struct batch batch;
 
@@ -471,6 +518,7 @@ int main(void)
 		cmocka_unit_test(test_a_port_without_slots_has_memory_of_its_own),
 		cmocka_unit_test(test_a_thread_that_is_no_worker_may_free),
 		cmocka_unit_test(test_what_lies_in_a_closing_port_comes_back),
+		cmocka_unit_test(test_odd_mbufs_become_frames),
 		cmocka_unit_test(test_a_full_ring_drops_and_counts),
 		cmocka_unit_test(test_what_is_too_long_is_dropped_with_a_reason),
 		cmocka_unit_test(test_queues_are_dealt_to_workers),

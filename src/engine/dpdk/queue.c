@@ -18,7 +18,6 @@
 #define ARM_AFTER 32
 
 #define KEPT_FLAGS (RTE_MBUF_F_EXTERNAL | RTE_MBUF_F_INDIRECT)
-
 static struct dpdk_queue *of(struct queue *q)
 {
 	return (struct dpdk_queue *)q;
@@ -142,31 +141,43 @@ static inline bool frames_of(struct rte_mbuf *const *restrict mbufs, uint16_t n,
 	return odd;
 }
 
-static void rx(struct queue *base, struct batch *b)
+static inline uint16_t receive(struct dpdk_queue *q, struct rte_mbuf **mbufs)
 {
-	struct dpdk_queue *q = of(base);
-	struct rte_mbuf *mbufs[BATCH_SIZE];
-	uint64_t bytes;
 	uint16_t n;
 
 	thread_known();
-	n = rte_eth_rx_burst(q->port_id, (uint16_t)base->idx, mbufs, BATCH_SIZE);
-	b->n = n;
-	if (n == 0) {
-		if (++q->n_empty == ARM_AFTER)
-			arm(q);
-		return;
-	}
-	q->n_empty = 0;
+	n = rte_eth_rx_burst(q->port_id, (uint16_t)q->base.idx, mbufs, BATCH_SIZE);
+	if (n > 0)
+		q->n_empty = 0;
+	else if (++q->n_empty == ARM_AFTER)
+		arm(q);
+	return n;
+}
+
+/* Mbufs become the frames of b. */
+static void hand_over(struct dpdk_queue *q, struct rte_mbuf **mbufs, uint16_t n, struct batch *b)
+{
+	uint64_t bytes;
+
 	if (__builtin_expect(frames_of(mbufs, n, b->frames, &bytes), 0)) {
 		n = straighten_all(q, mbufs, n);
 		frames_of(mbufs, n, b->frames, &bytes);
 	}
 	b->n = n;
 	if (q->slots)
-		pool_move_frames(base->pool, b->frames, n, HOLDER_DRIVER, HOLDER_WORKER);
-	counter_add(&base->stats.rx_frames, n);
-	counter_add(&base->stats.rx_bytes, bytes);
+		pool_move_frames(q->base.pool, b->frames, n, HOLDER_DRIVER, HOLDER_WORKER);
+	counter_add(&q->base.stats.rx_frames, n);
+	counter_add(&q->base.stats.rx_bytes, bytes);
+}
+
+static void rx(struct queue *base, struct batch *b)
+{
+	struct rte_mbuf *mbufs[BATCH_SIZE];
+	uint16_t n = receive(of(base), mbufs);
+
+	b->n = 0;
+	if (n > 0)
+		hand_over(of(base), mbufs, n, b);
 }
 
 /* What the functions made of the frame is told to its mbuf: mostly there is nothing to tell. */
@@ -186,11 +197,31 @@ static inline struct rte_mbuf *mbuf_of(const struct slots *s, const struct frame
 	return m;
 }
 
+/* Bounded tries; what does not fit is freed. Returns how many were sent, and their bytes of
+ * `bytes`, which are those of all. */
+static uint16_t transmit(struct queue *base, struct rte_mbuf **mbufs, uint16_t n, uint64_t bytes)
+{
+	struct dpdk_queue *q = of(base);
+	uint16_t sent = 0;
+
+	for (int i = 0; sent < n && i < TX_TRIES; i++)
+		sent = (uint16_t)(sent + rte_eth_tx_burst(q->port_id, (uint16_t)base->idx,
+						 mbufs + sent, (uint16_t)(n - sent)));
+	if (__builtin_expect(sent < n, 0)) {
+		for (uint16_t i = sent; i < n; i++)
+			bytes -= mbufs[i]->pkt_len;
+		rte_pktmbuf_free_bulk(mbufs + sent, (unsigned int)(n - sent));
+	}
+	counter_add(&base->stats.tx_frames, sent);
+	counter_add(&base->stats.tx_bytes, bytes);
+	return sent;
+}
+
 static uint32_t tx(struct queue *base, const struct batch *b)
 {
 	struct dpdk_queue *q = of(base);
 	struct rte_mbuf *mbufs[BATCH_SIZE];
-	uint16_t n = (uint16_t)b->n, sent = 0;
+	uint16_t n = (uint16_t)b->n;
 	uint64_t bytes = 0;
 
 	for (uint16_t i = 0; i < n; i++) {
@@ -199,16 +230,47 @@ static uint32_t tx(struct queue *base, const struct batch *b)
 	}
 	if (q->slots)
 		pool_move_frames(base->pool, b->frames, n, HOLDER_WORKER, HOLDER_DRIVER);
-	for (int i = 0; sent < n && i < TX_TRIES; i++)
-		sent = (uint16_t)(sent + rte_eth_tx_burst(q->port_id, (uint16_t)base->idx,
-						 mbufs + sent, (uint16_t)(n - sent)));
-	for (uint16_t i = sent; i < n; i++)
-		bytes -= b->frames[i].len;
-	counter_add(&base->stats.tx_frames, sent);
-	counter_add(&base->stats.tx_bytes, bytes);
+	return (uint32_t)(n - transmit(base, mbufs, n, bytes));
+}
+
+/* May they be sent as they are? The same that is_odd() says of one, and their length. */
+static inline bool may_pass(
+	struct rte_mbuf *const *mbufs, uint16_t n, uint32_t len_max, uint64_t *ret_bytes)
+{
+	uint64_t bytes = 0, flags = 0;
+	uint32_t segments = 0, longest = 0;
+
+	for (uint16_t i = 0; i < n; i++) {
+		const struct rte_mbuf *m = mbufs[i];
+
+		bytes += m->pkt_len;
+		longest = m->pkt_len > longest ? m->pkt_len : longest;
+		segments |= m->nb_segs;
+		flags |= m->ol_flags;
+	}
+	*ret_bytes = bytes;
+	return segments == 1 && longest <= len_max && !(flags & ODD_FLAGS);
+}
+
+static uint32_t pass(struct queue *in, struct queue *out, struct batch *b)
+{
+	struct rte_mbuf *mbufs[BATCH_SIZE];
+	uint16_t n = receive(of(in), mbufs), sent;
+	uint64_t bytes;
+
+	b->n = 0;
+	if (n == 0)
+		return 0;
+	if (__builtin_expect(!may_pass(mbufs, n, out->frame_len_max, &bytes), 0)) {
+		hand_over(of(in), mbufs, n, b);
+		return b->n;
+	}
+	counter_add(&in->stats.rx_frames, n);
+	counter_add(&in->stats.rx_bytes, bytes);
+	sent = transmit(out, mbufs, n, bytes);
 	if (__builtin_expect(sent < n, 0))
-		rte_pktmbuf_free_bulk(mbufs + sent, (unsigned int)(n - sent));
-	return (uint32_t)(n - sent);
+		counter_add(&in->stats.drops[DROP_TX_FULL], (uint32_t)(n - sent));
+	return n;
 }
 
 /* Drivers take finished mbufs back when they send the next ones; rings are part of the pools'
@@ -257,4 +319,5 @@ const struct queue_ops dpdk_queue_ops = {
 	.take = take,
 	.put = put,
 	.wait_fd = wait_fd,
+	.pass = pass,
 };
