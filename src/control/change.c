@@ -99,9 +99,13 @@ static int add_port(struct daemon *d, const struct plan_port *plan, bool keep, s
 	err = plan_fit(&p->plan, d->n_workers, slots_free(d), r);
 	if (!err)
 		err = port_open(d, (uint32_t)(p - d->ports), r);
+	if (err == -ENOTCONN) {
+		links_await_peer(d, (uint32_t)(p - d->ports), r);
+		return 0;
+	}
 	if (err && keep) {
 		p->closed = *r;
-		p->backoff_s = 2;
+		p->backoff_s = PORT_BACKOFF_S;
 		p->retry_ns = daemon_now_ns() + p->backoff_s * SECOND_NS;
 	} else if (err) {
 		*p = (struct daemon_port){0};

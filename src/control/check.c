@@ -71,6 +71,11 @@ static int print_port(const struct plan *plan, const struct probed *probed, uint
 			p->queues == 1 ? "" : "s");
 		return 0;
 	}
+	if (err == -ENOTCONN) {
+		fprintf(to, "%u queue%s\n", p->queues, p->queues == 1 ? "" : "s");
+		print_reason(to, &why);
+		return 0;
+	}
 	if (err) {
 		fprintf(to, "not to be had\n");
 		print_reason(to, &why);

@@ -145,6 +145,10 @@ static bool say_mode(struct doctor *d, const char *port, enum port_mode *ret_mod
 		return false;
 	}
 	err = engine->probe(&s, &mode, &why);
+	if (err == -ENOTCONN) {
+		doctor_say(d, DOCTOR_WARN, port, why.remedy, "%s", why.what);
+		return true;
+	}
 	if (err) {
 		doctor_say(d, DOCTOR_FAIL, port, why.remedy, "%s",
 			why.what[0] ? why.what : strerror(-err));

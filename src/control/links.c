@@ -6,8 +6,25 @@
 #include "control/state.h"
 #include "host/link.h"
 
-#define LINK_POLL_MS  250 /* how often a driver is asked for its link */
+#define LINK_POLL_MS  250	      /* how often a driver is asked for its link */
+#define PEER_POLL_NS  (SECOND_NS / 2) /* how often a peer that is awaited is looked for */
 #define BACKOFF_MAX_S 32
+
+void links_await_peer(struct daemon *d, uint32_t idx, const struct reason *why)
+{
+	struct daemon_port *p = &d->ports[idx];
+
+	if (!p->retry_ns)
+		log_reason(LOG_LEVEL_WARN, "", why);
+	p->closed = *why;
+	p->link = PORT_LINK_DOWN;
+	p->retry_ns = daemon_now_ns() + PEER_POLL_NS;
+}
+
+static void back_off(struct daemon_port *p)
+{
+	p->backoff_s = p->backoff_s < BACKOFF_MAX_S ? p->backoff_s * 2 : BACKOFF_MAX_S;
+}
 
 /* Closes a port while the others go on, and tries again later. */
 static void lose(struct daemon *d, uint32_t idx, enum port_link link, const char *why)
@@ -17,7 +34,6 @@ static void lose(struct daemon *d, uint32_t idx, enum port_link link, const char
 	workers_pause(d);
 	port_close(d, idx);
 	p->link = link;
-	p->backoff_s = 2;
 	p->retry_ns = daemon_now_ns() + p->backoff_s * SECOND_NS;
 	reason_set(&p->closed, 0, "it is opened again when it is back", "%s", why);
 	log_warn("port %s (%s): %s; it is opened again when it is back", p->asked.name,
@@ -30,6 +46,8 @@ static void link_set(struct daemon *d, uint32_t idx, bool up)
 	struct daemon_port *p = &d->ports[idx];
 	enum port_link link = up ? PORT_LINK_UP : PORT_LINK_DOWN;
 
+	if (p->port && up)
+		p->backoff_s = PORT_BACKOFF_S;
 	if (!p->port || p->link == link)
 		return;
 	p->link = link;
@@ -84,8 +102,20 @@ static void port_refresh(struct daemon *d, uint32_t idx)
 	struct host_link link;
 	int err;
 
-	if (is_polled(p))
-		link_set(d, idx, p->port->engine->link(p->port) != 0);
+	if (is_polled(p)) {
+		err = p->port->engine->link(p->port);
+		if (err < 0) {
+			lose(d, idx, PORT_LINK_DOWN,
+				err == -ETIMEDOUT ? "its peer does not answer"
+						  : "its peer is gone");
+			if (err == -ENOTCONN)
+				p->retry_ns = daemon_now_ns();
+			else
+				back_off(p);
+		} else {
+			link_set(d, idx, err != 0);
+		}
+	}
 	if (!p->port || !p->ifindex)
 		return;
 	err = host_link_get_index(p->ifindex, &link, NULL);
@@ -168,11 +198,15 @@ static void retry(struct daemon *d, uint32_t idx, uint64_t now_ns)
 	}
 	if (!err)
 		return;
+	if (err == -ENOTCONN) {
+		links_await_peer(d, idx, &r);
+		return;
+	}
 	if (p->link != PORT_LINK_GONE && err == -ENODEV)
 		p->link = PORT_LINK_GONE;
 	p->closed = r;
 	log_debug("%s", r.what);
-	p->backoff_s = p->backoff_s < BACKOFF_MAX_S ? p->backoff_s * 2 : BACKOFF_MAX_S;
+	back_off(p);
 	p->retry_ns = now_ns + p->backoff_s * SECOND_NS;
 }
 

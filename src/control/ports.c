@@ -226,7 +226,7 @@ int port_open(struct daemon *d, uint32_t idx, struct reason *r)
 	p->mtu = link.mtu;
 	p->link = PORT_LINK_UP;
 	p->closed = (struct reason){0};
-	p->backoff_s = 2;
+	p->backoff_s = p->backoff_s ? p->backoff_s : PORT_BACKOFF_S;
 	p->retry_ns = 0;
 	err = tell_addresses(p, &why); /* again: they may have changed meanwhile */
 	if (err == -E2BIG) {

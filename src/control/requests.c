@@ -63,14 +63,25 @@ static void post_reload(void *ctx, const struct server_request *request, struct 
 	reply_change(reply, err, &r, change_reloaded(ctx));
 }
 
+/* Of a port that waits for its peer. */
+static void add_why_closed(char *text, size_t size, const struct daemon *d, const char *device)
+{
+	size_t used = strlen(text);
+	int idx = port_by_name(d, device);
+
+	if (idx >= 0 && !d->ports[idx].port)
+		snprintf(text + used, size - used, "; %s", d->ports[idx].closed.what);
+}
+
 static void post_attach(void *ctx, const struct server_request *request, struct server_reply *reply)
 {
 	const char *device = server_request_arg(request, "port");
 	const char *peer = server_request_arg(request, "peer");
 	const char *confirm = server_request_arg(request, "confirm");
 	struct reason r = {0};
-	char done[640];
+	char done[1280];
 	uint64_t s = 0;
+	int err;
 
 	if (!device || !device[0]) {
 		server_reply_text(reply, 400, "attach which port?");
@@ -81,10 +92,14 @@ static void post_attach(void *ctx, const struct server_request *request, struct 
 			reply, 400, "--confirm is a number of seconds from 1 to %d", CONFIRM_MAX_S);
 		return;
 	}
+	err = change_attach(ctx, device, peer, s, &r);
 	snprintf(done, sizeof(done), "attached %.255s%s%.255s%s", device,
 		peer ? ", patched to " : ", not patched: its frames are dropped", peer ? peer : "",
 		s ? "; undone unless `culvert confirm` comes in time" : "");
-	reply_change(reply, change_attach(ctx, device, peer, s, &r), &r, done);
+	add_why_closed(done, sizeof(done), ctx, device);
+	if (peer)
+		add_why_closed(done, sizeof(done), ctx, peer);
+	reply_change(reply, err, &r, done);
 }
 
 static void post_detach(void *ctx, const struct server_request *request, struct server_reply *reply)

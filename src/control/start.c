@@ -86,7 +86,9 @@ static int open_ports(struct daemon *d, bool *ret_unavailable, struct reason *r)
 		if (!d->ports[i].used)
 			continue;
 		e = port_open(d, i, &why);
-		if (!e) {
+		if (e == -ENOTCONN)
+			links_await_peer(d, i, &why);
+		if (!e || e == -ENOTCONN) {
 			opened++;
 			continue;
 		}

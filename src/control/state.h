@@ -17,6 +17,8 @@
 
 enum port_link { PORT_LINK_DOWN, PORT_LINK_UP, PORT_LINK_GONE };
 
+#define PORT_BACKOFF_S 2 /* until the first try to open a lost port again */
+
 /* One port. It does not move while it is used: plan.settings points into asked. */
 struct daemon_port {
 	bool used;
@@ -113,6 +115,8 @@ int fast_path_wait_ms(const struct daemon *d, uint64_t now_ns);
 
 /* links.c: what the kernel reports of links and addresses. */
 void links_read(struct daemon *d);
+/* A port whose peer is not there: it has its place, and is opened when it is. */
+void links_await_peer(struct daemon *d, uint32_t idx, const struct reason *why);
 /* Opens again what is due. */
 void links_retry(struct daemon *d, uint64_t now_ns);
 /* Milliseconds to the next retry, or -1. */

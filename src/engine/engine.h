@@ -150,7 +150,7 @@ struct engine_ops {
 		const struct port_settings *s, enum port_mode *ret_mode, struct reason *ret_reason);
 	/* Opens the device; queue i goes to worker i % memory->n_pools. Frames arrive from then on.
 	 * On failure everything is as before. -EPERM/-EACCES: not permitted here; -EOPNOTSUPP: no
-	 * XDP here. */
+	 * XDP here; -ENOTCONN (of probe, too): its peer is not there yet, try again. */
 	int (*open)(const struct port_settings *s, const struct memory *m, struct port **ret_port,
 		struct reason *ret_reason);
 	/* Before close: frames stop arriving, and those that no worker took are dropped and counted
@@ -164,8 +164,10 @@ struct engine_ops {
 		const struct port *p, uint32_t queue, struct engine_counter *ret, uint32_t n);
 	/* The device's network interface index, 0 where there is none. */
 	uint32_t (*ifindex)(const struct port *p);
-	/* The link as the driver has it: 1 up, 0 down. NULL: that of the network interface. */
-	int (*link)(const struct port *p);
+	/* The link as the driver has it: 1 up, 0 down; -ENOTCONN: its peer is gone, -ETIMEDOUT:
+	 * does not answer, and it must be closed and opened again. NULL: that of the network
+	 * interface. */
+	int (*link)(struct port *p);
 	/* What the device's name alone tells: the network device beneath ("": none) and its queues
 	 * (0: not known). NULL: the device is a network device. */
 	void (*describe)(const char *device, char ret_netdev[16], uint32_t *ret_queues);

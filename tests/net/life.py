@@ -269,4 +269,6 @@ def attach():
     m.unchanged()
 
 
-main(sigterm, sigint, killed, killed_busy, link_down, device_gone, long_name, pairs, reload, attach)
+if __name__ == "__main__":
+    main(sigterm, sigint, killed, killed_busy, link_down, device_gone, long_name, pairs, reload,
+         attach)

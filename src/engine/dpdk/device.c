@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "engine/dpdk/eal.h"
+#include "engine/dpdk/peer.h"
 
 #define PREFIX "dpdk:"
 
@@ -191,6 +192,10 @@ int device_parse(const char *device, struct dpdk_device *ret_device, struct reas
 	if (!err)
 		err = d.pci ? pci_check(&d, r) : vdev_check(&d, r);
 	if (!err)
+		err = peer_parse(&d, r);
+	if (!err)
+		err = peer_check(&d, r);
+	if (!err)
 		*ret_device = d;
 	return err;
 }
@@ -256,6 +261,7 @@ int device_plug(const struct dpdk_device *d, uint16_t *ret_port_id, struct reaso
 		return reason_set(r, -EBUSY,
 			"give each port a name of its own: net_null0, net_null1",
 			"DPDK device %s is in use by another port", d->name);
+	peer_sweep(d);
 	eal_listen();
 	err = rte_dev_probe(d->devargs);
 	said = eal_listen_end();

@@ -17,10 +17,14 @@ struct dpdk_device {
 	uint32_t mtu;	     /* asked for by mtu=N; 0: as the driver has it */
 	uint32_t queues;     /* said by its arguments, or the driver's default; 0: not known */
 	uint32_t frame_size; /* net_af_packet's framesz, bytes; else 0 */
+	/* Sockets of memif and vhost-user (peer.h); "": none. */
+	char peer[108];	  /* where its peer listens */
+	char listen[108]; /* where it listens itself */
+	bool abstract;	  /* that is a name without a file */
 };
 
 /* Reads "dpdk:ARGS" and looks whether that device can be there, changing nothing. 0, -EINVAL,
- * -ENODEV, -EBUSY with the reason. */
+ * -ENODEV, -EBUSY, -ENOTCONN (its peer is not there yet) with the reason. */
 int device_parse(const char *device, struct dpdk_device *ret_device, struct reason *r);
 /* engine_ops.describe */
 void device_describe(const char *device, char ret_netdev[16], uint32_t *ret_queues);

@@ -60,6 +60,20 @@ static bool warning_allowed(void)
 	return ++n <= WARNINGS_MAX;
 }
 
+/* Some say the same many times over. */
+static bool is_new(const char *line, int len)
+{
+	static char last[200];
+	static time_t second;
+	time_t now = time(NULL);
+	bool same = now - second <= 1 && len < (int)sizeof(last) &&
+		    strncmp(last, line, (size_t)len) == 0 && !last[len];
+
+	second = now;
+	snprintf(last, sizeof(last), "%.*s", len, line);
+	return !same;
+}
+
 static void log_line(const char *line, int len)
 {
 	bool bad = rte_log_cur_msg_loglevel() <= (int)RTE_LOG_ERR;
@@ -70,7 +84,7 @@ static void log_line(const char *line, int len)
 		if (bad && !complaint[0])
 			snprintf(complaint, sizeof(complaint), "%.*s", len, line);
 		log_debug("dpdk: %.*s", len, line);
-	} else if (warning_allowed()) {
+	} else if (is_new(line, len) && warning_allowed()) {
 		log_warn("dpdk: %.*s", len, line);
 	}
 }

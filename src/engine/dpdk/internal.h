@@ -38,6 +38,10 @@ struct dpdk_port {
 	struct rte_eth_xstat_name *xstat_names; /* [n_xstats] */
 	struct rte_eth_xstat *xstats;		/* likewise, room to read them */
 	uint32_t n_xstats;
+	/* Of a device that connects to its peer, ns on the monotonic clock: when it was opened, and
+	 * since when it has lost it (0: it hasn't). Control's. */
+	uint64_t opened_ns, lost_ns;
+	bool was_up;
 };
 
 extern const struct queue_ops dpdk_queue_ops;

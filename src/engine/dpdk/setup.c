@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -15,6 +16,7 @@
 #include "engine/dpdk/eal.h"
 #include "engine/dpdk/internal.h"
 #include "engine/dpdk/mbufs.h"
+#include "engine/dpdk/peer.h"
 #include "engine/dpdk/slots.h"
 
 #define RING_DEFAULT 2048 /* descriptors */
@@ -25,9 +27,22 @@
 /* What precedes the frame in a slot of a packet socket's ring: TPACKET2_HDRLEN and the room for a
  * link-layer header, aligned (net/packet/af_packet.c, tpacket_rcv). */
 #define PACKET_RING_OVERHEAD 66
+/* From the driver's word that the peer is gone until the port is closed: meanwhile it tidies up in
+ * a thread of its own, and must not be asked again (virtio_user_dev.c, delayed disconnect). */
+#define PEER_GONE_NS 250000000ULL
+/* Time for a peer that listens to answer. */
+#define PEER_ANSWER_NS 2000000000ULL
 
 /* Of ports that can't have the shared memory: each sends the others' frames as they are. */
 static const char memory_of_all[] = "mbufs";
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000ULL + (uint64_t)t.tv_nsec;
+}
 
 static bool claims(const char *device)
 {
@@ -419,7 +434,7 @@ static int open_port(const struct port_settings *s, const struct memory *m, stru
 	struct reason *ret_reason)
 {
 	struct dpdk_port *p = calloc(1, sizeof(*p));
-	struct reason why = {0};
+	struct reason why = {0}, again;
 	bool plugged = false;
 	int err;
 
@@ -440,8 +455,14 @@ static int open_port(const struct port_settings *s, const struct memory *m, stru
 	if (!err)
 		err = set_up(p, s, m, &why);
 	if (!err) {
+		p->opened_ns = now_ns();
 		*ret_port = &p->base;
 		return 0;
+	}
+	/* Perhaps it went just then. */
+	if (p->device.peer[0] && peer_check(&p->device, &again) == -ENOTCONN) {
+		err = -ENOTCONN;
+		why = again;
 	}
 	port_free(p, plugged);
 	if (ret_reason)
@@ -454,13 +475,25 @@ static uint32_t ifindex(const struct port *base)
 	return ((const struct dpdk_port *)base)->ifindex;
 }
 
-static int link_of(const struct port *base)
+/* Drivers that connect to their peer do so once: when it is gone, only opening them again helps. */
+static int link_of(struct port *base)
 {
+	struct dpdk_port *p = (struct dpdk_port *)base;
 	struct rte_eth_link link = {0};
+	int up;
 
-	if (rte_eth_link_get_nowait(((const struct dpdk_port *)base)->port_id, &link) < 0)
-		return 1; /* a driver that does not know */
-	return link.link_status == RTE_ETH_LINK_UP;
+	if (p->lost_ns && now_ns() - p->lost_ns < PEER_GONE_NS)
+		return 0;
+	if (p->lost_ns)
+		return p->was_up ? -ENOTCONN : -ETIMEDOUT;
+	eal_listen(); /* some complain of a peer that is gone, each time */
+	up = rte_eth_link_get_nowait(p->port_id, &link) < 0 /* it does not know */ ||
+	     link.link_status == RTE_ETH_LINK_UP;
+	eal_listen_end();
+	p->was_up = p->was_up || up;
+	if (!up && p->device.peer[0] && (p->was_up || now_ns() - p->opened_ns > PEER_ANSWER_NS))
+		p->lost_ns = now_ns();
+	return up;
 }
 
 const struct engine_ops dpdk_engine = {

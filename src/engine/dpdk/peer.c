@@ -1,0 +1,128 @@
+/* The other end of memif and vhost-user devices: is it there, or did it leave its socket? */
+#include "engine/dpdk/peer.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define LISTENS 0x10000u /* __SO_ACCEPTCON in the flags of /proc/net/unix (linux/net.h) */
+
+/* The value of ",key=" in the device's arguments; false: not there. */
+static bool argument(const struct dpdk_device *d, const char *key, char *ret, size_t size)
+{
+	char pattern[32];
+	const char *at;
+
+	snprintf(pattern, sizeof(pattern), ",%s=", key);
+	at = strstr(d->devargs, pattern);
+	if (!at)
+		return false;
+	at += strlen(pattern);
+	snprintf(ret, size, "%.*s", (int)strcspn(at, ","), at);
+	return true;
+}
+
+static int parse_virtio_user(struct dpdk_device *d, struct reason *r)
+{
+	char server[8];
+	struct stat s;
+
+	if (argument(d, "server", server, sizeof(server)) && strcmp(server, "0") != 0)
+		return reason_set(r, -EINVAL,
+			"leave it out and let the other end listen, culvert waits for it; or take "
+			"net_vhost0,iface=PATH",
+			"%s: with server=%s all ports would stand still until its peer comes",
+			d->name, server);
+	if (!argument(d, "path", d->peer, sizeof(d->peer)))
+		return reason_set(r, -EINVAL,
+			"write dpdk:net_virtio_user0,path=/run/vhost.sock, where its peer listens",
+			"%s needs path=", d->name);
+	if (stat(d->peer, &s) == 0 && S_ISCHR(s.st_mode))
+		d->peer[0] = '\0'; /* /dev/vhost-net: the kernel is its peer */
+	return 0;
+}
+
+/* The defaults are those of the driver (rte_eth_memif.c). */
+static int parse_memif(struct dpdk_device *d, struct reason *r)
+{
+	char role[16] = "client", abstract[8] = "yes", path[sizeof(d->peer)] = "/run/memif.sock";
+	bool server;
+
+	argument(d, "role", role, sizeof(role));
+	argument(d, "socket-abstract", abstract, sizeof(abstract));
+	argument(d, "socket", path, sizeof(path));
+	server = strcmp(role, "server") == 0 || strcmp(role, "master") == 0;
+	if (!server && strcmp(role, "client") != 0 && strcmp(role, "slave") != 0)
+		return reason_set(r, -EINVAL,
+			"write role=server at one end, role=client at the other",
+			"%s: there is no role %s", d->name, role);
+	d->abstract = strcmp(abstract, "no") != 0;
+	snprintf(server ? d->listen : d->peer, sizeof(d->peer), "%s", path);
+	return 0;
+}
+
+int peer_parse(struct dpdk_device *d, struct reason *r)
+{
+	if (strncmp(d->name, "net_virtio_user", 15) == 0)
+		return parse_virtio_user(d, r);
+	if (strncmp(d->name, "net_memif", 9) == 0)
+		return parse_memif(d, r);
+	return 0;
+}
+
+/* Abstract names are those of this network namespace, as this file is. */
+static bool abstract_listens(const char *name)
+{
+	FILE *f = fopen("/proc/net/unix", "re");
+	char line[256], at[128];
+	bool found = !f; /* the driver will see */
+
+	while (f && !found && fgets(line, sizeof(line), f)) {
+		unsigned int flags;
+
+		if (sscanf(line, "%*s %*s %*s %x %*s %*s %*s @%127[^\n]", &flags, at) == 2)
+			found = flags & LISTENS && strcmp(at, name) == 0;
+	}
+	if (f)
+		fclose(f);
+	return found;
+}
+
+/* Asks with a type of socket that no peer has, so that none sees us: 0 (or another error that the
+ * driver will meet and tell), -ENOENT, -ECONNREFUSED: a dead one's. */
+static int path_ask(const char *path)
+{
+	struct sockaddr_un to = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), err = 0;
+
+	if (fd < 0)
+		return 0;
+	snprintf(to.sun_path, sizeof(to.sun_path), "%s", path);
+	if (connect(fd, (struct sockaddr *)&to, sizeof(to)) < 0 &&
+		(errno == ENOENT || errno == ENOTDIR || errno == ECONNREFUSED))
+		err = errno == ECONNREFUSED ? -ECONNREFUSED : -ENOENT;
+	close(fd);
+	return err;
+}
+
+int peer_check(const struct dpdk_device *d, struct reason *r)
+{
+	if (!d->peer[0] || (d->abstract ? abstract_listens(d->peer) : path_ask(d->peer) == 0))
+		return 0;
+	return reason_set(r, -ENOTCONN, "start the other end: it is opened as soon as that listens",
+		"%s waits for its peer: nobody listens at %s%s", d->name, d->peer,
+		d->abstract ? " (abstract)" : "");
+}
+
+void peer_sweep(const struct dpdk_device *d)
+{
+	struct stat s;
+
+	if (d->listen[0] && !d->abstract && stat(d->listen, &s) == 0 && S_ISSOCK(s.st_mode) &&
+		path_ask(d->listen) == -ECONNREFUSED)
+		unlink(d->listen);
+}

@@ -1,0 +1,18 @@
+/*
+ * The other end of memif and vhost-user devices: a socket where it listens, or where we do.
+ * Inside engine/dpdk/ only.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/reason.h"
+#include "engine/dpdk/device.h"
+
+/* Reads from the device's arguments whose socket it is. 0, -EINVAL with the reason. */
+int peer_parse(struct dpdk_device *d, struct reason *r);
+/* Does somebody listen where this device will connect? 0 (also when none is needed, or it can't be
+ * told), -ENOTCONN with the reason. Nobody is connected to. */
+int peer_check(const struct dpdk_device *d, struct reason *r);
+/* Removes the socket that a dead process left where this device will listen. */
+void peer_sweep(const struct dpdk_device *d);

@@ -1,0 +1,105 @@
+"""Peers of memif and vhost-user ports that are not there yet, die, hang up and come back."""
+import os
+import signal
+import subprocess
+
+import harness
+from harness import Culvert, expect, main, say, wait_for
+from life import Pairs
+
+ROUNDS = 100 if harness.LONG else 6
+
+MEMIF = "dpdk:net_memif{},role={},socket=/run/memif{}.sock,socket-abstract={}"
+
+
+def config(ports, patches):
+    lines = ["workers: 1", "ports:"]
+    lines += [f'  - {{ name: {name}, device: "{device}" }}' for name, device in ports.items()]
+    lines += ["forward:", "  patch: [" + ", ".join(f"[{a}, {b}]" for a, b in patches) + "]"]
+    return "\n".join(lines) + "\n"
+
+
+def packet(device):
+    return f"dpdk:net_af_packet_{device},iface={device}"
+
+
+# From c to d through every kind in both roles: p2 one two one two one p3; from a to b through two.
+ONE = config({"west": packet("p2"), "m1": MEMIF.format(1, "client", 1, "no"),
+              "m2": MEMIF.format(2, "server", 2, "yes"),
+              "v1": "dpdk:net_virtio_user1,path=/run/vhost1.sock",
+              "v2": "dpdk:net_vhost2,iface=/run/vhost2.sock", "east": packet("p3")},
+             (("west", "m1"), ("m2", "v1"), ("v2", "east")))
+TWO = config({"wan": packet("p0"), "lan": packet("p1"),
+              "m1": MEMIF.format(1, "server", 1, "no"), "m2": MEMIF.format(2, "client", 2, "yes"),
+              "v1": "dpdk:net_vhost1,iface=/run/vhost1.sock",
+              "v2": "dpdk:net_virtio_user2,path=/run/vhost2.sock"},
+             (("wan", "lan"), ("m1", "m2"), ("v1", "v2")))
+
+
+def states(f):
+    return {p["name"]: (p["link"], p["mode"]) for p in f.status()["ports"]}
+
+
+def joined(f):
+    return all(states(f)[p] == ("up", "dpdk") for p in ("m1", "m2", "v1", "v2"))
+
+
+def alone(f):
+    """Those that listen go on listening; those that connected are closed until they can again."""
+    seen = states(f)
+    return all(seen[p] == ("down", "dpdk") for p in ("m1", "v1")) and \
+        all(seen[p] == ("down", "closed") for p in ("m2", "v2"))
+
+
+def fds(f):
+    """What its descriptors are, without their numbers."""
+    found = []
+    for fd in os.listdir(f"/proc/{f.pid}/fd"):
+        try:
+            name = os.readlink(f"/proc/{f.pid}/fd/{fd}")
+        except OSError:
+            continue
+        found.append(name.split("[")[0] if name.startswith("socket:") else name)
+    return sorted(found)
+
+
+def dies_and_returns():
+    """a peer dies and comes back, again and again, under traffic; both ends of memif and vhost"""
+    m = Pairs()
+    two = Culvert(TWO)
+    for device, path in (("net_memif2", "/run/memif2.sock (abstract)"),
+                         ("net_virtio_user2", "/run/vhost2.sock")):
+        lines = [x for x in two.log().splitlines() if f"{device} waits for its peer" in x]
+        expect(len(lines) == 1 and f"nobody listens at {path}; " in lines[0], two.log())
+    for host, far in ((m.c, 4), (m.d, 3)):
+        subprocess.Popen([*host.prefix(), "ping", "-q", "-n", "-i", "0.002", "-s", "1000",
+                          f"10.77.0.{far}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    before = []
+
+    def rounds():
+        for i in range(harness.OPTIONS.rounds or ROUNDS):
+            one = Culvert(ONE)
+            wait_for("all links are up", lambda: joined(two))
+            m.second_crosses()
+            if i == 1:
+                before.extend(fds(two))
+            elif i > 1:
+                wait_for("the same descriptors as after the first time",
+                         lambda: fds(two) == before or say(fds(two), before), every=0.5, seconds=5)
+            if i % 2:
+                one.end()
+            else:
+                one.stop(signal.SIGKILL, expect_code=-signal.SIGKILL)
+            wait_for("all links are down", lambda: alone(two))
+            two.check_law()
+    m.alongside(rounds)
+    log = two.log()
+    expect(log.count("its peer is gone; it is opened again when it is back") ==
+           2 * (harness.OPTIONS.rounds or ROUNDS), "a line for each time the peer went:\n" + log)
+    k = two.port("m1")["queues"][0]["kernel"]
+    expect(k["mbufs_in_use"] < k["mbufs"], str(k))
+    two.end()
+    m.unchanged()
+
+
+main(dies_and_returns)
