@@ -25,11 +25,13 @@ enum kind {
 	KIND_SERVER_RESET, /* the server resets after `stop` bytes */
 	KIND_CLIENT_RESET, /* the client resets after `stop` bytes */
 	KIND_HOLD,	   /* one byte comes back, then nothing moves */
+	KIND_REST,	   /* likewise until stdin closes; then as KIND_PLAIN */
 	KIND_RANDOM,	   /* the client draws one of the first five */
+	KINDS,
 };
 
-static const char *const kind_names[] = {
-	"plain", "after-eof", "server-first", "server-reset", "client-reset", "hold", "random"};
+static const char *const kind_names[] = {"plain", "after-eof", "server-first", "server-reset",
+	"client-reset", "hold", "rest", "random"};
 
 /* The first bytes of every connection, client to server. */
 struct plan {
@@ -80,6 +82,8 @@ static struct options opt = {.connections = 1,
 	.seed = 1,
 	.deadline_s = 120};
 static int epoll_fd;
+static struct end **resting; /* the client's of KIND_REST, opt.connections of them */
+static bool rested;	     /* they go on */
 static uint8_t buffer[BUFFER], expected[BUFFER];
 
 /* splitmix64: one independent word for each eight bytes of a stream. */
@@ -108,7 +112,7 @@ static void pattern(uint8_t *to, uint64_t seed, uint64_t off, size_t size)
 
 static bool plan_has_verdict(const struct plan *p)
 {
-	return p->kind == KIND_PLAIN || p->kind == KIND_AFTER_EOF;
+	return p->kind == KIND_PLAIN || p->kind == KIND_AFTER_EOF || p->kind == KIND_REST;
 }
 
 /* How far this end's stream may go now. */
@@ -123,7 +127,8 @@ static uint64_t tx_allowed(const struct end *e)
 			return 0;
 		return p->down + (plan_has_verdict(p) && e->rx_eof ? sizeof(struct verdict) : 0);
 	}
-	if (p->kind == KIND_HOLD || (p->kind == KIND_SERVER_FIRST && !e->rx_eof))
+	if (p->kind == KIND_HOLD || (p->kind == KIND_SERVER_FIRST && !e->rx_eof) ||
+		(p->kind == KIND_REST && !rested))
 		return sizeof(*p);
 	if (p->kind == KIND_CLIENT_RESET)
 		return sizeof(*p) + p->stop;
@@ -172,7 +177,7 @@ static void end_finish(struct end *e, const char *failure)
 		if (!total.failure[0])
 			snprintf(total.failure, sizeof(total.failure),
 				"%s %s (up %llu down %llu stop %llu): %s after %llu out %llu in",
-				e->server ? "server" : "client", kind_names[e->plan.kind % 7],
+				e->server ? "server" : "client", kind_names[e->plan.kind % KINDS],
 				(unsigned long long)e->plan.up, (unsigned long long)e->plan.down,
 				(unsigned long long)e->plan.stop, failure,
 				(unsigned long long)e->tx, (unsigned long long)e->rx);
@@ -278,8 +283,10 @@ static bool end_check(struct end *e, size_t size)
 			end_reset(e);
 			return false;
 		}
-	} else if (e->plan.kind == KIND_HOLD && !e->held && e->rx) {
+	} else if ((e->plan.kind == KIND_HOLD || e->plan.kind == KIND_REST) && !e->held && e->rx) {
 		e->held = true;
+		if (resting)
+			resting[total.held] = e;
 		total.held++;
 	}
 	return true;
@@ -403,7 +410,7 @@ static void plan_draw(struct plan *p, uint64_t number)
 		.down = opt.down,
 		.stop = opt.stop,
 		.chunk = opt.server_chunk};
-	if (opt.kind == KIND_HOLD)
+	if (opt.kind == KIND_HOLD || opt.kind == KIND_REST)
 		p->down = 1;
 	if (opt.kind != KIND_RANDOM)
 		return;
@@ -500,21 +507,42 @@ static int serve(const char *where)
 	return total.bad != 0;
 }
 
+/* The rest is over: what the connections have left to say, they say now. */
+static void go_on(void)
+{
+	rested = true;
+	epoll_ctl(epoll_fd, EPOLL_CTL_DEL, 0, NULL);
+	for (uint64_t i = 0; i < total.held; i++) {
+		struct end *e = resting[i];
+		struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT, .data.ptr = e};
+
+		e->events = ev.events;
+		epoll_ctl(epoll_fd, EPOLL_CTL_MOD, e->fd, &ev);
+	}
+}
+
 static int load(const char *where)
 {
 	struct endpoint to = endpoint_parse(where);
 	time_t end_s = time(NULL) + opt.deadline_s;
-	bool hold = opt.kind == KIND_HOLD, told = false;
+	bool rest = opt.kind == KIND_REST, hold = rest || opt.kind == KIND_HOLD, told = false;
 
 	if (hold)
 		watch(0, &total);
+	if (rest)
+		resting = calloc(opt.connections, sizeof(*resting));
+	if (rest && !resting)
+		die("calloc");
 	while (total.opened < opt.connections || total.live) {
 		/* Of connections to hold, a few at a time until they are held. */
 		while (total.opened < opt.connections &&
 			total.live - (hold ? total.held : 0) < opt.concurrent)
 			client_open(&to);
-		if (turn(1000, &opt) & 2 && told)
-			break;
+		if (turn(1000, &opt) & 2 && told) {
+			if (!rest)
+				break;
+			go_on();
+		}
 		if (hold && total.bad)
 			break;
 		if (hold && !told && total.held == opt.connections) {
@@ -530,6 +558,7 @@ static int load(const char *where)
 		}
 	}
 	report();
+	free(resting);
 	return total.bad != 0;
 }
 

@@ -294,7 +294,7 @@ def test_a_target_that_is_back_is_used_again():
     eventually(lambda: exchange(client(relay), b"?", 2) and relay.logged("is down after 1"), "down")
     back = Echo(b"a", port=targets[0].port)
     eventually(lambda: exchange(client(relay), b"?") == b"a?", "it is tried again")
-    check(relay.logged(rf"target {back.where} is up again"), f"its log: {relay.err}")
+    eventually(lambda: relay.logged(rf"target {back.where} is up again"), lambda: f"log: {relay.err}")
     relay.stop(leak=False)
 
 
