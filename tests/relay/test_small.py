@@ -3,9 +3,12 @@ exact whatever happens to the others of a batch, and when the kernel refuses bat
 import contextlib
 import os
 import signal
+import socket
+import struct
+import time
 
 from harness import (FAULT, Listener, Relay, Server, Skip, check, echo, ended, equal, eventually,
-                     load, main, path, receive, reset)
+                     load, main, path, receive, receive_all, reset)
 
 MANY = 40
 SIZES = (1, 64, 64, 1000, 4095, 4096, 4097, 16384, 3)
@@ -95,6 +98,37 @@ def test_ends_and_resets_in_the_middle_of_a_batch():
         close(clients, servers)
         relay.idle_again()
     relay.stop()
+
+
+def segments_in(s):
+    """tcpi_segs_in of tcp(7)'s struct tcp_info."""
+    return struct.unpack_from("I", s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 144), 140)[0]
+
+
+def test_the_last_message_takes_the_end_along():
+    """One segment with the bytes and the FIN, and at once: nobody waits for a timer."""
+    target = Listener()
+    for engine in ("auto", "copy"):
+        relay = Relay("tcp:127.0.0.1:0", target.where, engine=engine)
+        for way in ("up", "down"):
+            fewest, took = 9, []
+            for _ in range(20):  # whether the relay finds both at once is up to the machine
+                client, server = relay.connect(), target.accept()
+                a, b = (client, server) if way == "up" else (server, client)
+                before = segments_in(b)
+                with held_up(relay):
+                    a.sendall(b"last")
+                    a.shutdown(socket.SHUT_WR)
+                began = time.monotonic()
+                equal(receive_all(b), b"last", f"{engine} {way}: the last message")
+                took.append(time.monotonic() - began)
+                fewest = min(fewest, segments_in(b) - before)
+                close((a, b))
+                if fewest == 1 and min(took) < 0.03:
+                    break
+            equal(fewest, 1, f"{engine} {way}: segments")
+            check(min(took) < 0.03, f"{engine} {way}: {min(took):.3f} s at best")
+        relay.stop()
 
 
 def test_no_room():
