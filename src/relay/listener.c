@@ -203,15 +203,30 @@ static void refuse(struct listener *l, int fd)
 	counter_add(&c->refused, 1);
 }
 
+/* How many to take in this turn. To ask an empty queue costs nearly as much as to accept: the
+ * kernel makes the socket before it looks. So where connections come one by one, nobody asks for
+ * a second one until epoll says that there is one. */
+static uint32_t accepts(struct listener *l)
+{
+	bool again = l->loop->turn - l->seen_turn == 1;
+
+	l->seen_turn = l->loop->turn;
+	if (l->closing)
+		return QUEUED_MAX;
+	return l->lone && !again ? 1 : ACCEPTS_PER_TURN;
+}
+
 static void on_readable(struct loop *loop, struct handle *h, uint32_t events)
 {
 	struct listener *l = (struct listener *)(void *)h;
-	int most = l->closing ? QUEUED_MAX : ACCEPTS_PER_TURN;
 	struct address client;
+	uint32_t most;
 
 	if (l->paused)
 		return;
-	for (int i = 0; i < most; i++) {
+	most = accepts(l);
+	l->lone = false;
+	for (uint32_t i = 0; i < most; i++) {
 		int fd;
 
 		if (!l->closing && !may_accept(l))
@@ -224,6 +239,7 @@ static void on_readable(struct loop *loop, struct handle *h, uint32_t events)
 			accept_failed(l, errno);
 			return;
 		}
+		l->lone = i == 0;
 		limit_charge(&l->route->accept, 1, loop->now_ns);
 		if (!route_admits(&l->route->s, &client.sa)) {
 			refuse(l, fd);

@@ -15,6 +15,8 @@ struct listener {
 	bool paused;	    /* not watched: too many connections, too fast, or no descriptors */
 	bool full;	    /* paused until a connection of the route ends */
 	bool closing;	    /* takes what is queued and goes */
+	bool lone;	    /* the last turn took one connection */
+	uint64_t seen_turn; /* loop->turn in which it was readable last */
 };
 
 /* Opens the socket that all loops share: 0 and route->listen_fd, or -errno with the reason. */

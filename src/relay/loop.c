@@ -156,6 +156,7 @@ void *loop_run(void *arg)
 
 		n = epoll_wait(loop->epoll_fd, events, EVENTS_MAX, wait);
 		loop->now_ns = loop_clock_ns();
+		loop->turn++;
 		/* A lone message goes at once. */
 		loop->batching = n > 1 && send_batch_works(loop->sends);
 		for (int i = 0; i < n; i++) {

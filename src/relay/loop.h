@@ -39,6 +39,7 @@ struct loop {
 	bool woken; /* there are messages */
 
 	uint64_t now_ns; /* of this turn */
+	uint64_t turn;	 /* its number */
 	struct timer_wheel timers;
 	struct pipe_pool pipes;
 	uint8_t *buffer;	  /* LOOP_BUFFER_SIZE, for bytes on their way through */
