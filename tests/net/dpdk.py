@@ -1,12 +1,15 @@
 """DPDK ports between hosts: over taps, packet sockets, memif, vhost, and beside AF_XDP."""
 import re
+import re
 import signal
+import socket
 
 import traffic
-from harness import Culvert, Machine, expect, main, run, say, settings, skip, wait_for
+from harness import Culvert, Machine, expect, link, main, run, say, settings, skip, wait_for
 from traffic import ADDRESS, Transfer, checksum_errors, pings, udp
 
 SIZES_WHOLE = (0, 56, 1400)  # pings that are not fragmented
+STOP_FRAMES = 500  # a packet socket's ring has 512 slots
 
 traffic.SECONDS = min(traffic.SECONDS, 1)  # six times; bulk is the ordinary suites' matter
 
@@ -171,6 +174,33 @@ def live():
     m.unchanged()
 
 
+def stopped():
+    """frames that wait at a port when it stops: sent == delivered + counted as dropped"""
+    m = Machine()
+    sender = m.a.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    sender.bind(("a0", 0))
+    frame = b"\2" * 12 + b"\x88\xb5" + bytes(50)
+    waited = 0
+
+    def delivered():
+        return link("b0", m.b)["stats64"]["rx"]["packets"]
+    for _ in range(5):
+        f = Culvert(config(packet("p0", 0), packet("p1", 1)))
+        before = delivered()
+        f.process.send_signal(signal.SIGSTOP)
+        for _ in range(STOP_FRAMES):
+            sender.send(frame)
+        f.process.send_signal(signal.SIGTERM)
+        f.stop(signal.SIGCONT)
+        rx, drops = map(int, re.search(r"port wan: rx_frames=(\d+) tx_frames=\d+ drops=(\d+)",
+                                       f.log()).groups())
+        got = delivered() - before
+        expect(rx == STOP_FRAMES == got + drops, f"of {STOP_FRAMES} frames {rx} were received: "
+               f"{got} delivered, {drops} dropped")
+        waited += drops
+    say(f"{waited} of {5 * STOP_FRAMES} waited")
+
+
 def refused():
     """what can't be had says why, in one line, and what helps"""
     m = Machine()
@@ -190,4 +220,4 @@ def refused():
     m.unchanged()
 
 
-main(taps, packets, beside_af_xdp, memif, vhost, live, refused)
+main(taps, packets, beside_af_xdp, memif, vhost, live, stopped, refused)

@@ -322,6 +322,21 @@ static void test_what_lies_in_a_closing_port_comes_back(void **state)
 	expect_all_free(&pools[0]);
 }
 
+static void test_what_waits_at_a_stop_is_counted(void **state)
+{
+	struct port *a = open_port("dpdk:net_ring0");
+	const struct queue_stats *stats = &a->queues[0]->stats;
+
+	for (int i = 0; i < 3; i++)
+		send_frames(a->queues[0], BATCH_SIZE - i, 60);
+	a->engine->stop(a);
+	assert_int_equal(counter_read(&stats->rx_frames), 3 * BATCH_SIZE - 3);
+	assert_int_equal(counter_read(&stats->drops[DROP_SHUTDOWN]), 3 * BATCH_SIZE - 3);
+	assert_int_equal(counter(a, "mbufs_in_use"), 0);
+	close_port(a);
+	expect_all_free(&pools[0]);
+}
+
 static void test_a_full_ring_drops_and_counts(void **state)
 {
 	struct port *a = open_port("dpdk:net_ring0"), *b = open_port("dpdk:net_null0");
@@ -530,6 +545,7 @@ int main(void)
 		cmocka_unit_test(test_a_thread_that_is_no_worker_may_free),
 		cmocka_unit_test(test_what_lies_in_a_closing_port_comes_back),
 		cmocka_unit_test(test_odd_mbufs_become_frames),
+		cmocka_unit_test(test_what_waits_at_a_stop_is_counted),
 		cmocka_unit_test(test_a_full_ring_drops_and_counts),
 		cmocka_unit_test(test_what_is_too_long_is_dropped_with_a_reason),
 		cmocka_unit_test(test_queues_are_dealt_to_workers),

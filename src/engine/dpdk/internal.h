@@ -15,6 +15,7 @@ struct dpdk_queue {
 	struct rte_mempool *mbufs;
 	struct slots *slots; /* whose mempool it is; NULL: one of mbufs.h */
 	uint32_t n_mbufs;    /* reserved there */
+	uint32_t rx_ring;    /* descriptors */
 	/* Waiting: a descriptor, and whether the device must be told to make it readable. */
 	int wait_fd; /* -1: poll only */
 	bool is_eventfd;

@@ -199,6 +199,7 @@ static int setup_queue(struct dpdk_port *p, struct dpdk_queue *q, const struct p
 	if (strcmp(p->info.driver_name, "net_tap") == 0)
 		n_rx = TAP_RX_RING;
 	rte_eth_dev_adjust_nb_rx_tx_desc(p->port_id, &n_rx, &n_tx);
+	q->rx_ring = n_rx;
 	if (!q->mbufs) {
 		uint32_t n = n_rx + n_tx + 2u * BATCH_SIZE;
 
@@ -424,6 +425,16 @@ static void port_free(struct dpdk_port *p, bool plugged)
 	free(p);
 }
 
+/* Drivers know no way to let nothing more in and keep what is there: what comes after this, before
+ * the device is closed, is the device's to count. */
+static void stop_port(struct port *base)
+{
+	struct dpdk_port *p = (struct dpdk_port *)base;
+
+	for (uint32_t i = 0; i < p->base.n_queues; i++)
+		queue_drop_waiting(&p->queues[i].base, p->queues[i].rx_ring);
+}
+
 static void close_port(struct port *base)
 {
 	if (base)
@@ -501,6 +512,8 @@ const struct engine_ops dpdk_engine = {
 	.claims = claims,
 	.probe = probe,
 	.open = open_port,
+	.stop = stop_port,
+
 	.close = close_port,
 	.counters = dpdk_counters,
 	.ifindex = ifindex,
