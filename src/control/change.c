@@ -71,13 +71,16 @@ static uint32_t slots_free(const struct daemon *d)
 	uint32_t least = UINT32_MAX;
 
 	for (uint32_t i = 0; i < d->memory.n_pools; i++) {
-		if (d->memory.pools[i].n_free < least)
-			least = d->memory.pools[i].n_free;
+		uint32_t n = atomic_load_explicit(
+			&d->memory.pools[i].held[HOLDER_FREE], memory_order_relaxed);
+
+		if (n < least)
+			least = n;
 	}
 	return least;
 }
 
-/* Workers are paused. keep: a port that can't be opened has its place and is tried again. */
+/* keep: a port that can't be opened has its place and is tried again. */
 static int add_port(struct daemon *d, const struct plan_port *plan, bool keep, struct reason *r)
 {
 	struct daemon_port *p = d->ports;
@@ -98,7 +101,7 @@ static int add_port(struct daemon *d, const struct plan_port *plan, bool keep, s
 	p->plan.settings.device = p->asked.device;
 	err = plan_fit(&p->plan, d->n_workers, slots_free(d), r);
 	if (!err)
-		err = port_open(d, (uint32_t)(p - d->ports), r);
+		err = beside_open(d, (uint32_t)(p - d->ports), r);
 	if (err == -ENOTCONN) {
 		links_await_peer(d, (uint32_t)(p - d->ports), r);
 		return 0;
@@ -115,9 +118,14 @@ static int add_port(struct daemon *d, const struct plan_port *plan, bool keep, s
 
 static void drop_port(struct daemon *d, uint32_t idx)
 {
-	port_close(d, idx);
+	beside_close(d, idx);
 	log_info("port %s: closed", d->ports[idx].asked.name);
 	d->ports[idx] = (struct daemon_port){0};
+	/* Another port may get its place: the kernel must not forward frames there meanwhile. */
+	for (uint32_t i = 0; i < PORTS_MAX; i++) {
+		if (d->ports[i].peer == (int)idx)
+			d->ports[i].peer = -1;
+	}
 }
 
 static void set_peers(struct daemon *d, const struct config *c)
@@ -194,7 +202,6 @@ static int change_ports(struct daemon *d, struct config *c, struct reason *r)
 	err = plan_of(d, c, false, &plan, r);
 	if (err)
 		return err;
-	workers_pause(d);
 	drop_ports(d, c);
 	err = add_ports(d, c, &plan, false, r);
 	if (err) {
@@ -203,7 +210,7 @@ static int change_ports(struct daemon *d, struct config *c, struct reason *r)
 			add_ports(d, d->config, &old_plan, true, &ignored);
 	}
 	set_peers(d, err ? d->config : c);
-	workers_resume(d);
+	beside_join(d);
 	links_refresh(d);
 	return err;
 }

@@ -31,14 +31,13 @@ static void lose(struct daemon *d, uint32_t idx, enum port_link link, const char
 {
 	struct daemon_port *p = &d->ports[idx];
 
-	workers_pause(d);
-	port_close(d, idx);
+	beside_close(d, idx);
 	p->link = link;
 	p->retry_ns = daemon_now_ns() + p->backoff_s * SECOND_NS;
 	reason_set(&p->closed, 0, "it is opened again when it is back", "%s", why);
 	log_warn("port %s (%s): %s; it is opened again when it is back", p->asked.name,
 		p->asked.device, why);
-	workers_resume(d);
+	beside_join(d);
 }
 
 static void link_set(struct daemon *d, uint32_t idx, bool up)
@@ -190,9 +189,8 @@ static void retry(struct daemon *d, uint32_t idx, uint64_t now_ns)
 	if (!err || err == -ENETDOWN) {
 		if (p->plan.settings.queues > facts.queues && facts.queues)
 			p->plan.settings.queues = facts.queues;
-		workers_pause(d);
-		err = port_open(d, idx, &r);
-		workers_resume(d);
+		err = beside_open(d, idx, &r);
+		beside_join(d);
 		if (!err)
 			port_refresh(d, idx);
 	}

@@ -179,7 +179,7 @@ static int refused(const struct daemon_port *p, int err, const struct reason *wh
 }
 
 static int engine_open(
-	const struct daemon *d, struct daemon_port *p, uint32_t ifindex, struct reason *r)
+	struct daemon_port *p, uint32_t ifindex, const struct memory *m, struct reason *r)
 {
 	struct port_settings s = p->plan.settings;
 	struct culvert_host_address *list;
@@ -187,12 +187,12 @@ static int engine_open(
 
 	s.host_addresses = list;
 	if (!err)
-		err = p->plan.engine->open(&s, &d->memory, &p->port, r);
+		err = p->plan.engine->open(&s, m, &p->port, r);
 	free(list);
 	return err;
 }
 
-int port_open(struct daemon *d, uint32_t idx, struct reason *r)
+int port_open(struct daemon *d, uint32_t idx, const struct memory *m, struct reason *r)
 {
 	const struct host_settings_wanted wanted = HOST_SETTINGS_FRAMES;
 	struct daemon_port *p = &d->ports[idx];
@@ -211,7 +211,7 @@ int port_open(struct daemon *d, uint32_t idx, struct reason *r)
 		if (err)
 			return refused(p, err, &why, r);
 	}
-	err = engine_open(d, p, link.ifindex, &why);
+	err = engine_open(p, link.ifindex, m, &why);
 	if (err) {
 		p->port = NULL;
 		refused(p, err, &why, r);

@@ -17,7 +17,7 @@ static uint32_t queues_of(const struct daemon *d, uint32_t worker, struct queue 
 	uint32_t n = 0;
 
 	for (uint32_t i = 0; i < PORTS_MAX; i++) {
-		const struct port *port = d->ports[i].port;
+		const struct port *port = d->ports[i].apart ? NULL : d->ports[i].port;
 
 		for (uint32_t q = 0; port && q < port->n_queues; q++) {
 			if (port->queues[q]->worker != worker)

@@ -85,7 +85,7 @@ static int open_ports(struct daemon *d, bool *ret_unavailable, struct reason *r)
 
 		if (!d->ports[i].used)
 			continue;
-		e = port_open(d, i, &why);
+		e = port_open(d, i, &d->memory, &why);
 		if (e == -ENOTCONN)
 			links_await_peer(d, i, &why);
 		if (!e || e == -ENOTCONN) {
@@ -127,6 +127,8 @@ static int start_frames(struct daemon *d, const struct plan *plan, struct reason
 	set_ports(d, plan);
 	err = memory_make(plan->workers, plan->slots, PLAN_SLOT_SIZE, &d->memory, r);
 	if (!err)
+		err = beside_make(d, r);
+	if (!err)
 		err = workers_make(d, r);
 	if (!err)
 		err = open_ports(d, &unavailable, r);
@@ -147,6 +149,7 @@ static int start_frames(struct daemon *d, const struct plan *plan, struct reason
 	}
 	close_ports(d);
 	workers_free(d);
+	beside_free(d);
 	memory_free(&d->memory);
 	d->fallback = true;
 	d->fallback_why = *r;
@@ -211,6 +214,7 @@ void daemon_stop(struct daemon *d)
 	requests_close(d);
 	config_free(d->before_trial);
 	workers_free(d);
+	beside_free(d);
 	memory_free(&d->memory);
 	host_monitor_close(d->monitor);
 	d->monitor = NULL;

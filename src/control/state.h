@@ -36,6 +36,7 @@ struct daemon_port {
 	uint64_t fast_path_retry_ns; /* after a redirect failed; 0: none has */
 	uint32_t mtu;		     /* of the interface, bytes; 0: none */
 	bool awaited; /* had a carrier before it was opened, and must have it again */
+	bool apart;   /* open, but no worker polls it: its pools are others, or its peer is */
 };
 
 struct daemon {
@@ -44,6 +45,7 @@ struct daemon {
 	uint32_t n_workers; /* forwarding threads */
 	uint32_t slots;	    /* per worker */
 	struct memory memory;
+	struct memory lent;	     /* the same, with pools beside the workers': see beside.c */
 	struct worker **workers;     /* [n_workers] */
 	struct snapshot **snapshots; /* [n_workers], what each worker has; NULL: nothing */
 	struct daemon_port ports[PORTS_MAX];
@@ -82,15 +84,28 @@ int port_facts(const struct config_port *asked, struct plan_facts *ret_facts, st
 bool port_cuts_off_host(const struct plan_port *plan, uint32_t ifindex, struct reason *r);
 /* Is this the network device that a port's device is or stands on? */
 bool port_is_on(const char *device, const char *netdev);
-/* Host settings, engine, host addresses; logs what it got. No worker may be polling. */
-int port_open(struct daemon *d, uint32_t idx, struct reason *r);
-/* No worker may be polling. Logs its totals, puts back the host's settings. */
+/* Host settings, engine, host addresses; logs what it got. Memory is the daemon's while no worker
+ * polls, or what is lent. */
+int port_open(struct daemon *d, uint32_t idx, const struct memory *m, struct reason *r);
+/* No worker may be polling it. Logs its totals, puts back the host's settings. */
 void port_close(struct daemon *d, uint32_t idx);
 /* Tells the engine which addresses are the host's. */
 void port_addresses(struct daemon *d, uint32_t idx);
 /* Index of the open or closed port of that interface, name or device; -1: none. */
 int port_by_ifindex(const struct daemon *d, uint32_t ifindex);
 int port_by_name(const struct daemon *d, const char *name_or_device);
+
+/* beside.c: ports come and go while the workers go on with the others. */
+
+/* The pools to lend: after the memory was made, and before it is freed. */
+int beside_make(struct daemon *d, struct reason *r);
+void beside_free(struct daemon *d);
+/* Opened, the port is apart: its frames wait until beside_join. */
+int beside_open(struct daemon *d, uint32_t idx, struct reason *r);
+/* Takes a closed one. */
+void beside_close(struct daemon *d, uint32_t idx);
+/* The workers get the ports and their peers as they are. */
+void beside_join(struct daemon *d);
 
 /* snapshots.c: what the workers see. */
 

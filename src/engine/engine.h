@@ -153,6 +153,10 @@ struct engine_ops {
 	 * XDP here; -ENOTCONN (of probe, too): its peer is not there yet, try again. */
 	int (*open)(const struct port_settings *s, const struct memory *m, struct port **ret_port,
 		struct reason *ret_reason);
+	/* Open and close know pools only by the memory that is given and by queue.pool, which
+	 * control may change between calls: so it can lend them pools of their own, and the
+	 * workers go on with other ports meanwhile. False: no worker may be in any pool. */
+	bool beside;
 	/* Before close: frames stop arriving, and those that no worker took are dropped and counted
 	 * (queue_drop_waiting). NULL: what the device still has at close is its own to count. */
 	void (*stop)(struct port *p);

@@ -80,6 +80,54 @@ void pool_fini(struct pool *p)
 	*p = (struct pool){0};
 }
 
+int pool_beside_init(struct pool *beside, const struct pool *p)
+{
+	*beside = (struct pool){
+		.base = p->base,
+		.first = p->first,
+		.slots = p->slots,
+		.slot_size = p->slot_size,
+		.headroom = p->headroom,
+		.holder = p->holder,
+	};
+	beside->free = malloc(p->slots * sizeof(p->free[0]));
+	return beside->free ? 0 : -ENOMEM;
+}
+
+void pool_beside_fini(struct pool *beside)
+{
+	free(beside->free);
+	*beside = (struct pool){0};
+}
+
+static void free_move(struct pool *from, struct pool *to, uint32_t n)
+{
+	from->n_free -= n;
+	memcpy(to->free + to->n_free, from->free + from->n_free, n * sizeof(to->free[0]));
+	to->n_free += n;
+}
+
+void pool_lend(struct pool *p, struct pool *beside, uint32_t n)
+{
+	if (n > p->n_free)
+		n = p->n_free;
+	free_move(p, beside, n);
+	held_add(p, HOLDER_FREE, -n);
+	held_add(beside, HOLDER_FREE, n);
+}
+
+void pool_take_back(struct pool *p, struct pool *beside)
+{
+	free_move(beside, p, beside->n_free);
+	for (int h = 0; h < HOLDER_COUNT; h++) {
+		/* Below zero (it wraps) where a port gave back what p counted. */
+		uint32_t n = atomic_load_explicit(&beside->held[h], memory_order_relaxed);
+
+		held_add(p, h, n);
+		held_add(beside, h, -n);
+	}
+}
+
 uint32_t pool_take(struct pool *p, uint64_t *offsets, uint32_t n, enum holder to)
 {
 	if (n > p->n_free)

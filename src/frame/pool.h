@@ -40,6 +40,16 @@ int pool_init(struct pool *p, uint8_t *umem_base, uint64_t first, uint32_t slots
 	uint32_t slot_size, uint32_t headroom);
 void pool_fini(struct pool *p);
 
+/* A pool beside p, of the same slots but with none of its own: control opens and closes ports with
+ * slots that are lent to it, while p's worker goes on with the others. It shares p's holders, so p
+ * outlives it. Returns 0, -ENOMEM. */
+int pool_beside_init(struct pool *beside, const struct pool *p);
+void pool_beside_fini(struct pool *beside);
+/* The next two while p's worker stands at its quiet point. Lends up to n free slots. */
+void pool_lend(struct pool *p, struct pool *beside, uint32_t n);
+/* All that beside has, and what it counts for each holder, is p's again. */
+void pool_take_back(struct pool *p, struct pool *beside);
+
 /* Takes up to n free slots, moves them FREE -> to; writes their UMEM offsets. Returns how many. */
 uint32_t pool_take(struct pool *p, uint64_t *offsets, uint32_t n, enum holder to);
 /* Gives n slots back: from -> FREE. Any offset inside a slot names it. */

@@ -1,7 +1,14 @@
 """A long life: signals, crashes, devices that come and go, ports added and removed."""
+import ctypes
+import mmap
 import os
+import re
 import signal
+import socket
+import struct
+import subprocess
 import threading
+import time
 
 import harness
 from harness import (Culvert, Host, Machine, expect, forwarder, link, main, ports_config, run, say,
@@ -269,6 +276,58 @@ def attach():
     m.unchanged()
 
 
+class Holder:
+    """An AF_XDP socket of somebody else on queue 0 of a device, without a program."""
+    SIZE = 4096
+    SOL_XDP, RX_RING, UMEM_REG, FILL_RING, COMPLETION_RING, COPY = 283, 2, 4, 5, 6, 1 << 1
+
+    def __init__(self, device):
+        self.socket = socket.socket(socket.AF_XDP if hasattr(socket, "AF_XDP") else 44,
+                                    socket.SOCK_RAW)
+        self.memory = mmap.mmap(-1, self.SIZE)
+        at = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
+        self.set(self.UMEM_REG, struct.pack("=QQIIII", at, self.SIZE, self.SIZE, 0, 0, 0))
+        for ring in (self.FILL_RING, self.COMPLETION_RING, self.RX_RING):
+            self.set(ring, struct.pack("=I", 2))
+        address = struct.pack("=HHIII", 44, self.COPY, socket.if_nametoindex(device), 0, 0)
+        if harness.LIBC.bind(self.socket.fileno(), address, len(address)) != 0:
+            raise OSError(ctypes.get_errno(), f"binding to {device}")
+
+    def set(self, option, value):
+        self.socket.setsockopt(self.SOL_XDP, option, value)
+
+
+def slow_open():
+    """a port whose open takes seconds, in vain, holds up no other"""
+    m = Pairs()
+    m.a.run("ip", "addr", "add", "10.77.1.1/24", "dev", "a0")
+    m.b.run("ip", "addr", "add", "10.77.1.2/24", "dev", "b0")
+    f = Culvert(ports_config(ONE))
+    wait_for("frames cross", lambda: m.a.run(
+        "ping", "-n", "-c1", "-W1", "10.77.1.2", check=False).returncode == 0)
+    holder = Holder("p2")
+    ping = subprocess.Popen([*m.a.prefix(), "ping", "-n", "-i", "0.01", "-W", "30", "10.77.1.2"],
+                            stdout=subprocess.PIPE, text=True)
+    try:
+        before = time.monotonic()
+        done = f.ask("attach", "p2", "p3", check=False)
+        took_ms = (time.monotonic() - before) * 1000
+    finally:
+        ping.send_signal(signal.SIGINT)
+        said = ping.communicate()[0]
+    expect(done.returncode == 1 and "held by another AF_XDP socket" in done.stderr, str(done))
+    worst_ms = max(float(x) for x in re.findall(r"time=([0-9.]+)", said))
+    say(f"the open took {took_ms:.0f} ms, the slowest ping of the other pair {worst_ms:.0f} ms")
+    expect(took_ms > 1000, f"the open took only {took_ms:.0f} ms: nothing is shown")
+    expect(worst_ms < took_ms / 2, f"the other pair stood still for {worst_ms:.0f} ms:\n{said}")
+    holder.socket.close()
+    wait_for("the port opens", lambda: f.ask("attach", "p2", "p3", check=False).returncode == 0)
+    m.second_crosses()
+    f.check_law()
+    f.stop()
+    m.unchanged()
+
+
 if __name__ == "__main__":
     main(sigterm, sigint, killed, killed_busy, link_down, device_gone, long_name, pairs, reload,
-         attach)
+         attach, slow_open)

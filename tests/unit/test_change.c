@@ -3,6 +3,8 @@
 #include "unit.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -161,6 +163,65 @@ static void several_names(void **state)
 	assert_int_equal(port_by_name(d, "mem:c"), -1);
 	assert_int_equal(port_by_name(d, "mem:d"), -1);
 	cross(d, "mem:a", "mem:b");
+	stop(d);
+}
+
+/* Frames from one port to another, one at a time, while the main thread does something else. */
+struct traffic {
+	struct queue *from, *to;
+	_Atomic bool done;
+	_Atomic uint32_t sent, lost;
+};
+
+static void *traffic_run(void *arg)
+{
+	uint8_t frame[60] = {0}, got[2048];
+	struct traffic *t = arg;
+
+	while (!t->done) {
+		int n = -EAGAIN;
+
+		frame[0]++;
+		if (mem_inject(t->from, frame, sizeof(frame)))
+			break;
+		t->sent++;
+		for (int waited_us = 0; n == -EAGAIN && waited_us < DEADLINE_US; waited_us += 100) {
+			n = mem_collect(t->to, got, sizeof(got));
+			if (n == -EAGAIN)
+				usleep(100);
+		}
+		if (n != sizeof(frame) || memcmp(got, frame, sizeof(frame)) != 0)
+			t->lost++;
+	}
+	return NULL;
+}
+
+/* Other ports come and go, also with frames in their rings, on the same workers' slots. */
+static void others_go_on(void **state)
+{
+	struct daemon *d = start(TWO);
+	struct traffic t = {.from = queue(d, "mem:a"), .to = queue(d, "mem:b")};
+	uint8_t frame[60] = {0};
+	struct reason r = {0};
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, traffic_run, &t), 0);
+	for (uint32_t i = 0; i < 30; i++) {
+		uint32_t before = t.sent;
+
+		assert_int_equal(change_attach(d, "mem:c", "mem:d", 0, &r), 0);
+		cross(d, "mem:c", "mem:d");
+		for (int k = 0; k < 20; k++)
+			assert_int_equal(mem_inject(queue(d, "mem:d"), frame, sizeof(frame)), 0);
+		assert_int_equal(detach(d, (const char *[]){"mem:c", "mem:d", NULL}, &r), 0);
+		for (int waited_us = 0; t.sent == before && waited_us < DEADLINE_US;
+			waited_us += 100)
+			usleep(100);
+		assert_true(t.sent > before);
+	}
+	t.done = true;
+	pthread_join(thread, NULL);
+	assert_int_equal(t.lost, 0);
 	stop(d);
 }
 
@@ -337,6 +398,7 @@ int main(void)
 		cmocka_unit_test(crosses),
 		cmocka_unit_test(attach_and_detach),
 		cmocka_unit_test(several_names),
+		cmocka_unit_test(others_go_on),
 		cmocka_unit_test(trial),
 		cmocka_unit_test(reload),
 		cmocka_unit_test(refused),

@@ -98,6 +98,37 @@ static void frames_move_by_their_data(void **state)
 	law_holds(p, SLOTS, 0, 0, 0);
 }
 
+/* Slots that are lent are gone from the pool, and all that came of them comes back. */
+static void lent_and_taken_back(void **state)
+{
+	struct pool *p = *state, beside;
+	uint64_t ours[SLOTS], theirs[SLOTS];
+
+	assert_int_equal(pool_take(p, ours, 28, HOLDER_FILL), 28);
+	assert_int_equal(pool_beside_init(&beside, p), 0);
+	assert_int_equal(pool_take(&beside, theirs, 1, HOLDER_FILL), 0);
+	pool_lend(p, &beside, 60);
+	assert_int_equal(p->n_free, SLOTS - 28 - 60);
+	assert_int_equal(pool_take(&beside, theirs, SLOTS, HOLDER_FILL), 60);
+	for (uint32_t i = 0; i < 60; i++) {
+		for (uint32_t k = 0; k < 28; k++)
+			assert_int_not_equal(theirs[i], ours[k]);
+	}
+	pool_give(&beside, theirs, 20, HOLDER_FILL);
+	pool_take_back(p, &beside); /* the port is open: 40 are in its ring */
+	law_holds(p, SLOTS - 28 - 40, 28 + 40, 0, 0);
+	/* It closes: what p counts is given back beside it. */
+	pool_give(&beside, theirs + 20, 40, HOLDER_FILL);
+	pool_take_back(p, &beside);
+	law_holds(p, SLOTS - 28, 28, 0, 0);
+	pool_lend(p, &beside, SLOTS); /* more than there are */
+	assert_int_equal(p->n_free, 0);
+	pool_take_back(p, &beside);
+	pool_beside_fini(&beside);
+	pool_give(p, ours, 28, HOLDER_FILL);
+	law_holds(p, SLOTS, 0, 0, 0);
+}
+
 static void bad_shapes(void **state)
 {
 	struct pool p;
@@ -120,6 +151,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(every_slot_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_slot_goes_round, setup, teardown),
 		cmocka_unit_test_setup_teardown(frames_move_by_their_data, setup, teardown),
+		cmocka_unit_test_setup_teardown(lent_and_taken_back, setup, teardown),
 		cmocka_unit_test(bad_shapes),
 		cmocka_unit_test(names),
 	};
