@@ -1,10 +1,11 @@
 """The relay beside HAProxy, nginx and Go's io.Copy, and no relay at all, in one run.
 
 One relay thread each, ends as cheap as they can be, cubic in a network namespace of its own.
-The contestants take turns round by round, so that what else the machine does hits all alike;
-each figure is the median of the rounds. What is not installed is left out and said so.
+All are up while a part is measured and take many short turns, each time another one first, so that
+what else the machine does hits all alike. Each figure is the median of the turns, each ratio the
+median of the ratios of the same turn. What is not installed is left out and said so.
 
-  ROUNDS (3), GIGABYTES (4: bulk of one round), DURATION (2: seconds of one round of small messages)
+  ROUNDS (6) of GIGABYTES (2) for bulk; TURNS (9) of DURATION (0.7 s) for small messages
 """
 import json
 import os
@@ -24,9 +25,11 @@ from harness import isolate  # noqa: E402  pylint: disable=wrong-import-position
 HERE = os.path.dirname(os.path.abspath(__file__))
 CULVERT, ENDS = os.environ["CULVERT"], os.environ["ENDS"]
 ALLOCATED = os.environ.get("ALLOCATED_LIBRARY", "")
-ROUNDS = int(os.environ.get("ROUNDS", "3"))
-GIGABYTES = float(os.environ.get("GIGABYTES", "4"))
-SECONDS = float(os.environ.get("DURATION", "2"))
+ROUNDS = int(os.environ.get("ROUNDS", "6"))
+GIGABYTES = float(os.environ.get("GIGABYTES", "2"))
+TURNS = int(os.environ.get("TURNS", "9"))
+SECONDS = float(os.environ.get("DURATION", "0.7"))
+COPIES = 3  # rounds of the 1 MB copies
 IDLE = 1000
 
 folder = tempfile.mkdtemp(prefix="culvert-bench-")
@@ -257,29 +260,37 @@ def idle(port, pid, got):
         s.close()
 
 
-MEASURES = (("sink", (bulk(1), bulk(8))), ("echo", (small("ping", 64), idle)),
-            ("once", (small("connect", 32),)))
+# What it is called, the server, what each contestant does in its turn, and how many turns.
+PARTS = (("bulk", "sink", (bulk(1), bulk(8)), ROUNDS),
+         ("idle connections", "echo", (idle,), 1),
+         ("ping-pong", "echo", (small("ping", 64),), TURNS),
+         ("connect", "once", (small("connect", 32),), TURNS))
 
 
 def contest(contestants):
+    """Each contestant's figures, one a turn, under the name of what was measured."""
     results = {name: {} for name in contestants}
-    for number in range(ROUNDS):
-        for mode, measures in MEASURES:
-            target, target_port = server(mode)
-            for name, run in contestants.items():
-                p, port = run(target_port) if run else (None, target_port)
+    for title, mode, measures, turns in PARTS:
+        target, target_port = server(mode)
+        up = {name: run(target_port) if run else (None, target_port)
+              for name, run in contestants.items()}
+        order = list(up.items())
+        for _ in range(turns):
+            for name, (p, port) in order:
                 for measure in measures:
-                    if measure is idle and number:
-                        continue
                     measure(port, p.pid if p else None, results[name])
-                if p:
-                    stop(p)
-            stop(target)
-        print(f"round {number + 1} of {ROUNDS} done", flush=True)
-    return {name: {k: statistics.median(v) for k, v in got.items()} for name, got in results.items()}
+            order = order[1:] + order[:1]
+        for p, _ in up.values():
+            if p:
+                stop(p)
+        stop(target)
+        print(f"{title}: {turns} turns done", flush=True)
+    return results
 
 
 def table(results):
+    results = {name: {k: statistics.median(v) for k, v in got.items()}
+               for name, got in results.items()}
     print(f"\n{'':16}{'bulk 1':>9}{'bulk 8':>9}{'CPU/GB':>9}{'ping-pong':>11}{'p99':>8}"
           f"{'connect':>10}{'p99':>8}{'idle':>10}{'pipes':>8}")
     print(f"{'':16}{'Gbit/s':>9}{'Gbit/s':>9}{'s':>9}{'k/s':>11}{'ms':>8}{'k/s':>10}{'ms':>8}"
@@ -292,12 +303,26 @@ def table(results):
               f"{cell('connect_p99', 8, 2)}{cell('idle', 10, 0)}{cell('idle_pipes', 8, 2)}")
 
 
+def ratio(ours, theirs):
+    """The median of the ratios of the same turn, and between what half of them lie."""
+    each = [a / b for a, b in zip(ours, theirs)]
+    low, middle, high = statistics.quantiles(each, n=4, method="inclusive") \
+        if len(each) > 1 else each * 3
+    return f"{middle:6.2f}   {low:5.2f} to {high:4.2f}"
+
+
+def best_of(peers, key, best):
+    """The peer whose median is the best."""
+    have = [name for name in peers if key in peers[name]]
+    return best(have, key=lambda name: statistics.median(peers[name][key])) if have else None
+
+
 def ratios(results):
     """culvert auto's figures as ratios to the best of the peers, beside the goals."""
-    us = results["culvert auto"]
-    hap = [r for n, r in results.items() if n.startswith("haproxy")]
-    small_peers = hap + [r for n, r in results.items() if n.startswith("nginx")]
-    go = [r for n, r in results.items() if n.startswith("go")]
+    us, alone = results["culvert auto"], results["no relay"]
+    hap = {n: r for n, r in results.items() if n.startswith("haproxy")}
+    small_peers = {**hap, **{n: r for n, r in results.items() if n == "nginx"}}
+    go = {n: r for n, r in results.items() if n == "go"}
     rows = [("bulk, 1 connection, to HAProxy's best", "bulk1", hap, max, "at least 1.5"),
             ("bulk, 8 connections, to HAProxy's best", "bulk8", hap, max, "at least 1.5"),
             ("bulk, 1 connection, to Go", "bulk1", go, max, "at least 1.8"),
@@ -307,15 +332,15 @@ def ratios(results):
             ("ping-pong p99, to the best peer", "ping_p99", small_peers, min, "at most 1"),
             ("connect, to the best peer", "connect", small_peers, max, "at least 1.1"),
             ("connect p99, to the best peer", "connect_p99", small_peers, min, "at most 1")]
-    print()
+    print(f"\n{'culvert auto':42}{'ratio':>6}   half lie in")
     for title, key, peers, best, goal in rows:
-        values = [r[key] for r in peers if key in r]
-        if values:
-            print(f"{title:42}{us[key] / best(values):6.2f}   goal: {goal}")
+        peer = best_of(peers, key, best)
+        if peer:
+            print(f"{title:42}{ratio(us[key], peers[peer][key])}   goal: {goal} ({peer})")
     for title, key in (("bulk, 1 connection", "bulk1"), ("bulk, 8 connections", "bulk8"),
                        ("ping-pong", "ping"), ("connect", "connect")):
-        print(f"{title + ', to no relay':42}{us[key] / results['no relay'][key]:6.2f}")
-    print(f"{'memory of an idle connection, bytes':42}{us['idle']:6.0f}   goal: at most 2048")
+        print(f"{title + ', to no relay':42}{ratio(us[key], alone[key])}")
+    print(f"{'memory of an idle connection, bytes':42}{us['idle'][0]:6.0f}   goal: at most 2048")
 
 
 def copies():
@@ -325,7 +350,7 @@ def copies():
         print("\n1 MB copies: left out, no go")
         return
     rows = []
-    for _ in range(ROUNDS):
+    for _ in range(COPIES):
         p = subprocess.run([binary], capture_output=True, text=True, check=True, timeout=300)
         rows += [json.loads(line) for line in p.stdout.splitlines()]
         for engine in ("splice", "copy", "auto"):
@@ -368,7 +393,7 @@ def copies_of_ours(binary, engine):
 
 def main():
     print(f"namespace of its own: {'yes' if isolate(True) else 'no'}; {os.cpu_count()} processors, "
-          f"Linux {os.uname().release}, load {os.getloadavg()[0]:.1f}; {ROUNDS} rounds")
+          f"Linux {os.uname().release}, load {os.getloadavg()[0]:.1f}")
     contestants = {
         "no relay": None,
         "culvert auto": culvert("auto"),
