@@ -1,21 +1,16 @@
 /* Forwarding in the kernel, run by BPF_PROG_TEST_RUN: what it does to a frame is what user space
  * does (frame/checksum.c), and what it may not forward goes to the socket. */
-#include "../unit/unit.h"
+#include "steer_bed.h"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <linux/bpf.h>
 #include <net/if.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-#include "culvert/abi.h"
+#include "../unit/bytes.h"
 #include "frame/checksum.h"
-#include "steer.skel.h"
 
 #define ROUNDS	  20000
 #define FRAME_MAX 4096u
@@ -30,8 +25,6 @@ struct packet {
 	uint8_t protocol;
 };
 
-static struct steer *program;
-static int socket_fd = -1;
 static uint64_t seed = 88172645463325252ULL;
 
 /* xorshift64: the same frames in every run. */
@@ -41,22 +34,6 @@ static uint32_t below(uint32_t n)
 	seed ^= seed >> 7;
 	seed ^= seed << 17;
 	return (uint32_t)(seed >> 11) % n;
-}
-
-static void put16(uint8_t *p, uint32_t v)
-{
-	p[0] = (uint8_t)(v >> 8);
-	p[1] = (uint8_t)v;
-}
-
-/* The textbook's way (RFC 1071), apart from the code under test. */
-static uint32_t sum16(const uint8_t *p, uint32_t len, uint32_t sum)
-{
-	for (uint32_t i = 0; i < len; i++)
-		sum += i % 2 ? p[i] : (uint32_t)p[i] << 8;
-	while (sum >> 16)
-		sum = (sum & 0xffff) + (sum >> 16);
-	return sum;
 }
 
 static uint32_t put_ipv4(struct packet *p, uint32_t at)
@@ -174,22 +151,6 @@ static void settle(bool with_peer)
 		assert_int_equal(
 			bpf_map_update_elem(bpf_map__fd(program->maps.peer), &zero, &lo, BPF_ANY),
 			0);
-}
-
-static struct culvert_outcomes outcomes(void)
-{
-	struct culvert_outcomes sum = {0}, each[1024];
-	uint32_t queue = 0;
-
-	assert_in_range(libbpf_num_possible_cpus(), 1, 1024);
-	assert_int_equal(bpf_map_lookup_elem(bpf_map__fd(program->maps.outcomes), &queue, each), 0);
-	for (int cpu = 0; cpu < libbpf_num_possible_cpus(); cpu++) {
-		for (int i = 0; i < CULVERT_OUTCOME_COUNT; i++)
-			sum.frames[i] += each[cpu].frames[i];
-		sum.forwarded_bytes += each[cpu].forwarded_bytes;
-		sum.checksums_completed += each[cpu].checksums_completed;
-	}
-	return sum;
 }
 
 /* The action; bytes of the frame as the program left them. */
@@ -328,33 +289,6 @@ static int load(void)
 	return err;
 }
 
-/* 77: skipped, with the reason. */
-static int ready(void)
-{
-	int err;
-
-	if (geteuid() != 0) {
-		fprintf(stderr, "skipped: needs root, for bpf(2)\n");
-		return 77;
-	}
-	err = load();
-	if (err == -EPERM || err == -EACCES) {
-		/* EACCES is the verifier's no as well. */
-		if (bpf_map_create(BPF_MAP_TYPE_ARRAY, NULL, 4, 4, 1, NULL) >= 0)
-			return 1;
-		fprintf(stderr, "skipped: bpf(2) is refused here: %s\n", strerror(-err));
-		return 77;
-	}
-	if (err)
-		return 1;
-	socket_fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
-	if (socket_fd < 0) {
-		fprintf(stderr, "skipped: no AF_XDP socket here: %s\n", strerror(errno));
-		return 77;
-	}
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -363,12 +297,10 @@ int main(void)
 		cmocka_unit_test(what_it_may_not_forward_goes_to_the_socket),
 		cmocka_unit_test(the_hosts_frames_stay_with_the_kernel),
 	};
-	int err = ready();
+	int err = steer_bed_make(load);
 
 	if (!err)
 		err = cmocka_run_group_tests(tests, NULL, NULL);
-	if (socket_fd >= 0)
-		close(socket_fd);
-	steer__destroy(program);
+	steer_bed_end();
 	return err;
 }

@@ -1,19 +1,12 @@
 /* The steering program over packet fixtures, run by BPF_PROG_TEST_RUN: which frames it leaves to
  * the kernel, which it redirects, and that each is counted once. */
-#include "../unit/unit.h"
+#include "steer_bed.h"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <linux/bpf.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include "culvert/abi.h"
-#include "steer.skel.h"
 
 /* Byte strings by which fixtures are written. */
 #define OWN_MAC	  "\x02\x00\x00\x00\x00\x01"
@@ -95,9 +88,6 @@ static const struct fixture fixtures[] = {
 };
 #define N_FIXTURES (sizeof(fixtures) / sizeof(fixtures[0]))
 
-static struct steer *program;
-static int socket_fd = -1;
-
 static void settle(bool keep_host, bool with_socket)
 {
 	struct culvert_host_address own4 = {.version = 4}, own6 = {.version = 6};
@@ -119,20 +109,6 @@ static void settle(bool keep_host, bool with_socket)
 		assert_int_equal(bpf_map_update_elem(bpf_map__fd(program->maps.sockets), &queue,
 					 &socket_fd, BPF_ANY),
 			0);
-}
-
-static struct culvert_outcomes outcomes(void)
-{
-	struct culvert_outcomes sum = {0}, each[1024];
-	uint32_t queue = 0;
-
-	assert_in_range(libbpf_num_possible_cpus(), 1, 1024);
-	assert_int_equal(bpf_map_lookup_elem(bpf_map__fd(program->maps.outcomes), &queue, each), 0);
-	for (int cpu = 0; cpu < libbpf_num_possible_cpus(); cpu++) {
-		for (int i = 0; i < CULVERT_OUTCOME_COUNT; i++)
-			sum.frames[i] += each[cpu].frames[i];
-	}
-	return sum;
 }
 
 static uint32_t run(const void *bytes, size_t size)
@@ -225,24 +201,10 @@ static void every_cut_is_counted_once(void **state)
 	}
 }
 
-/* 77: skipped, with the reason. */
-static int ready(void)
+static int load(void)
 {
-	if (geteuid() != 0) {
-		fprintf(stderr, "skipped: needs root, for bpf(2)\n");
-		return 77;
-	}
 	program = steer__open_and_load();
-	if (!program && (errno == EPERM || errno == EACCES)) {
-		fprintf(stderr, "skipped: bpf(2) is refused here: %s\n", strerror(errno));
-		return 77;
-	}
-	socket_fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
-	if (program && socket_fd < 0) {
-		fprintf(stderr, "skipped: no AF_XDP socket here: %s\n", strerror(errno));
-		return 77;
-	}
-	return program ? 0 : 1;
+	return program ? 0 : -errno;
 }
 
 int main(void)
@@ -253,12 +215,10 @@ int main(void)
 		cmocka_unit_test(without_keep_host_all_is_forwarded),
 		cmocka_unit_test(every_cut_is_counted_once),
 	};
-	int err = ready();
+	int err = steer_bed_make(load);
 
 	if (!err)
 		err = cmocka_run_group_tests(tests, NULL, NULL);
-	if (socket_fd >= 0)
-		close(socket_fd);
-	steer__destroy(program);
+	steer_bed_end();
 	return err;
 }

@@ -1,4 +1,5 @@
 /* Partial checksums are completed to the byte; everything else stays as it came. */
+#include "bytes.h"
 #include "unit.h"
 
 #include <stdlib.h>
@@ -25,22 +26,6 @@ struct packet {
 	uint16_t partial, full; /* checksums, host order */
 };
 
-static void put16(uint8_t *p, uint32_t v)
-{
-	p[0] = (uint8_t)(v >> 8);
-	p[1] = (uint8_t)v;
-}
-
-/* The textbook's way (RFC 1071), apart from the code under test. */
-static uint16_t ones_sum(const uint8_t *p, uint32_t len, uint32_t sum)
-{
-	for (uint32_t i = 0; i < len; i++)
-		sum += i % 2 ? p[i] : (uint32_t)p[i] << 8;
-	while (sum >> 16)
-		sum = (sum & 0xffff) + (sum >> 16);
-	return (uint16_t)sum;
-}
-
 static uint32_t put_ipv6(struct packet *p, const struct shape *s, uint32_t off)
 {
 	uint8_t *ip = p->bytes + off;
@@ -59,7 +44,7 @@ static uint32_t put_ipv6(struct packet *p, const struct shape *s, uint32_t off)
 	}
 	*next = s->proto;
 	put16(ip + 4, at - off - 40 + p->l4_len);
-	p->partial = ones_sum(ip + 8, 32, p->l4_len + s->proto);
+	p->partial = sum16(ip + 8, 32, p->l4_len + s->proto);
 	return at;
 }
 
@@ -73,7 +58,7 @@ static uint32_t put_ipv4(struct packet *p, const struct shape *s, uint32_t off)
 	ip[8] = 64;
 	ip[9] = s->proto;
 	memcpy(ip + 12, "\x0a\x01\x02\x03\xc0\xa8\xfe\x01", 8);
-	p->partial = ones_sum(ip + 12, 8, p->l4_len + s->proto);
+	p->partial = sum16(ip + 12, 8, p->l4_len + s->proto);
 	return off + 20 + s->options;
 }
 
@@ -101,7 +86,7 @@ static void make(struct packet *p, const struct shape *s)
 		p->bytes[p->l4 + 12] = 0x50;
 	for (uint32_t i = 0; i < s->payload; i++)
 		p->bytes[p->l4 + head + i] = (uint8_t)(i * 31 + s->payload);
-	p->full = (uint16_t)~ones_sum(p->bytes + p->l4, p->l4_len, p->partial);
+	p->full = (uint16_t)~sum16(p->bytes + p->l4, p->l4_len, p->partial);
 	if (s->proto == UDP && p->full == 0)
 		p->full = 0xffff;
 	put16(p->bytes + p->field, p->partial);
@@ -178,7 +163,7 @@ static void udp_zero(void **state)
 	make(&p, &s);
 	/* The payload makes the whole sum 0xffff: its complement is 0. */
 	put16(p.bytes + p.l4 + 8, 0);
-	put16(p.bytes + p.l4 + 8, (uint16_t)~ones_sum(p.bytes + p.l4, p.l4_len, 0));
+	put16(p.bytes + p.l4 + 8, (uint16_t)~sum16(p.bytes + p.l4, p.l4_len, 0));
 	assert_true(run(&p, p.len));
 	assert_memory_equal(p.bytes + p.field, "\xff\xff", 2);
 }
@@ -191,7 +176,7 @@ static void correct_by_chance(void **state)
 
 	make(&p, &s);
 	put16(p.bytes + p.l4 + 20, 0);
-	put16(p.bytes + p.l4 + 20, (uint16_t)~ones_sum(p.bytes + p.l4, p.l4_len, p.partial));
+	put16(p.bytes + p.l4 + 20, (uint16_t)~sum16(p.bytes + p.l4, p.l4_len, p.partial));
 	untouched(&p, p.len);
 }
 
@@ -293,9 +278,9 @@ static void routed(void **state)
 	memcpy(addresses, p.bytes + 14 + 8, 16);
 	memcpy(addresses + 16, header + 8, 16);
 	untouched(&p, p.len); /* the sum is of the next hop */
-	p.partial = ones_sum(addresses, 32, p.l4_len + TCP);
+	p.partial = sum16(addresses, 32, p.l4_len + TCP);
 	put16(p.bytes + p.field, 0);
-	p.full = (uint16_t)~ones_sum(p.bytes + p.l4, p.l4_len, p.partial);
+	p.full = (uint16_t)~sum16(p.bytes + p.l4, p.l4_len, p.partial);
 	put16(p.bytes + p.field, p.partial);
 	assert_true(run(&p, p.len));
 	assert_int_equal(p.bytes[p.field] << 8 | p.bytes[p.field + 1], p.full);
