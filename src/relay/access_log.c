@@ -1,4 +1,4 @@
-/* Collects access log lines and writes them from a thread of its own. */
+/* Collects entries of the access log and writes them from a thread of its own. */
 #include "relay/access_log.h"
 
 #include <errno.h>
@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -16,14 +18,19 @@
 #include "base/reason.h"
 
 #define BUFFER_SIZE (1U << 20)
-/* Lines wait this long for company. */
+/* systemd's Native Journal Protocol: a datagram an entry. */
+#define JOURNAL "/run/systemd/journal/socket"
+/* A journal that takes nothing for so long loses what is there to write. */
+#define JOURNAL_WAIT_S 1
+/* Entries wait this long for company. */
 #define FLUSH_NS 100000000L
 
 struct access_log {
 	pthread_t thread;
-	char path[256];	      /* empty: standard error */
+	char path[256]; /* empty: standard error, or the journal */
+	bool journal;
 	int fd;		      /* the thread's, after the start */
-	pthread_mutex_t lock; /* of all below; held while copying a line, never while writing */
+	pthread_mutex_t lock; /* of all below; held while copying an entry, never while writing */
 	pthread_cond_t changed;
 	bool quit;
 	unsigned long long dropped;
@@ -51,6 +58,45 @@ static void follow(struct access_log *log)
 		return;
 	close(log->fd);
 	log->fd = fd;
+}
+
+static const struct sockaddr_un journal_address = {.sun_family = AF_UNIX, .sun_path = JOURNAL};
+
+static int open_journal(void)
+{
+	const struct timeval wait = {.tv_sec = JOURNAL_WAIT_S};
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), err;
+
+	if (fd < 0)
+		return -1;
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait)) == 0 &&
+		access(JOURNAL, W_OK) == 0)
+		return fd;
+	err = errno;
+	close(fd);
+	errno = err;
+	return -1;
+}
+
+/* After the first that can't be written the others would wait, too. */
+static void write_journal(int fd, const char *entries, size_t size)
+{
+	const char *end = entries + size, *next;
+	unsigned long long lost = 0;
+	int err = 0;
+
+	for (; entries < end; entries = next) {
+		next = (const char *)memmem(entries, (size_t)(end - entries), "\n\n", 2) + 2;
+		while (!err && sendto(fd, entries, (size_t)(next - entries) - 1, MSG_NOSIGNAL,
+				       (const struct sockaddr *)&journal_address,
+				       sizeof(journal_address)) < 0)
+			err = errno == EINTR ? 0 : errno;
+		lost += err != 0;
+	}
+	if (lost)
+		log_warn("relay: access log: %llu entries lost, the journal does not take them: "
+			 "%s; `systemctl status systemd-journald`",
+			lost, strerror(err));
 }
 
 static void write_all(int fd, const char *bytes, size_t size)
@@ -82,9 +128,13 @@ static void flush(struct access_log *log)
 	log->dropped = 0;
 	pthread_mutex_unlock(&log->lock);
 	follow(log);
-	write_all(log->fd, bytes, size);
+	if (log->journal)
+		write_journal(log->fd, bytes, size);
+	else
+		write_all(log->fd, bytes, size);
 	if (dropped)
-		log_warn("relay: access log: %llu lines dropped, its disk is too slow", dropped);
+		log_warn("relay: access log: %llu entries dropped, %s is too slow", dropped,
+			log->journal ? "the journal" : "its disk");
 	pthread_mutex_lock(&log->lock);
 }
 
@@ -118,7 +168,14 @@ int access_log_open(struct access_log **ret_log, const char *where, struct reaso
 	if (!log)
 		goto fail;
 	log->fd = STDERR_FILENO;
-	if (strcmp(where, "stderr") != 0) {
+	if (strcmp(where, "journal") == 0) {
+		log->journal = true;
+		log->fd = open_journal();
+		if (log->fd < 0) {
+			err = errno;
+			goto fail;
+		}
+	} else if (strcmp(where, "stderr") != 0) {
 		strncpy(log->path, where, sizeof(log->path) - 1);
 		log->fd = open_file(where);
 		if (log->fd < 0) {
@@ -139,11 +196,18 @@ int access_log_open(struct access_log **ret_log, const char *where, struct reaso
 	return 0;
 fail:
 	if (log) {
-		if (log->path[0] && log->fd >= 0)
+		bool journal = log->journal;
+
+		if (log->fd >= 0 && log->fd != STDERR_FILENO)
 			close(log->fd);
 		free(log->filling);
 		free(log->writing);
 		free(log);
+		if (journal)
+			return reason_set(reason, -err,
+				"write access_log: file:/path, or start systemd-journald",
+				"access_log: there is no journal at " JOURNAL ": %s",
+				strerror(err));
 	}
 	return reason_set(reason, -err, "check that the directory exists and may be written to",
 		"access_log: %s: %s", where, strerror(err));
@@ -158,7 +222,7 @@ void access_log_close(struct access_log *log)
 	pthread_cond_signal(&log->changed);
 	pthread_mutex_unlock(&log->lock);
 	pthread_join(log->thread, NULL);
-	if (log->path[0])
+	if (log->fd != STDERR_FILENO)
 		close(log->fd);
 	pthread_cond_destroy(&log->changed);
 	pthread_mutex_destroy(&log->lock);
@@ -167,13 +231,18 @@ void access_log_close(struct access_log *log)
 	free(log);
 }
 
-void access_log_line(struct access_log *log, const char *line, size_t size)
+bool access_log_is_journal(const struct access_log *log)
+{
+	return log->journal;
+}
+
+void access_log_write(struct access_log *log, const char *entry, size_t size)
 {
 	pthread_mutex_lock(&log->lock);
 	if (size > BUFFER_SIZE - log->used) {
 		log->dropped++;
 	} else {
-		memcpy(log->filling + log->used, line, size);
+		memcpy(log->filling + log->used, entry, size);
 		if (!log->used)
 			pthread_cond_signal(&log->changed);
 		log->used += size;

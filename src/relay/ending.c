@@ -1,4 +1,5 @@
-/* What is told of a finished connection: counters, and the line in the access log. */
+/* What is told of a finished connection: counters, and the entry in the access log. */
+#include <assert.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -25,17 +26,29 @@ static const char *engine_text(const struct ending *e)
 	return e->used ? "copy" : "none";
 }
 
-static void write_line(const struct ending *e, unsigned int how)
+/* A path may have any byte but zero. */
+static void in_one_line(char *text)
 {
-	char line[2 * ENDPOINT_TEXT_SIZE + 512], client[ENDPOINT_TEXT_SIZE],
-		target[ENDPOINT_TEXT_SIZE], when[32];
+	for (; *text; text++)
+		*text = *text == '\n' ? '?' : *text;
+}
+
+static void write_entry(const struct ending *e, unsigned int how)
+{
+	static const char format[] = "route=%s client=%s target=%s bytes_in=%llu bytes_out=%llu "
+				     "engine=%s duration_ms=%llu attempts=%u end=%s\n";
+	/* In the journal the time is the entry's own. */
+	static const char fields[] =
+		"CULVERT_ROUTE=%s\nCULVERT_CLIENT=%s\nCULVERT_TARGET=%s\nCULVERT_BYTES_IN=%llu\n"
+		"CULVERT_BYTES_OUT=%llu\nCULVERT_ENGINE=%s\nCULVERT_DURATION_MS=%llu\n"
+		"CULVERT_ATTEMPTS=%u\nCULVERT_END=%s\n\n";
+	char client[ENDPOINT_TEXT_SIZE], target[ENDPOINT_TEXT_SIZE], route[64];
+	char entry[4 * ENDPOINT_TEXT_SIZE + 1024];
+	bool journal = access_log_is_journal(e->route->log);
 	struct timespec now;
 	struct tm tm;
-	int n;
+	size_t n;
 
-	clock_gettime(CLOCK_REALTIME, &now);
-	gmtime_r(&now.tv_sec, &tm);
-	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm);
 	if (e->client)
 		address_format(e->client, client, sizeof(client));
 	else
@@ -44,14 +57,27 @@ static void write_line(const struct ending *e, unsigned int how)
 		endpoint_format(&e->target->settings->endpoint, target, sizeof(target));
 	else
 		snprintf(target, sizeof(target), "none");
-	n = snprintf(line, sizeof(line),
-		"time=%s.%03ldZ route=%s client=%s target=%s bytes_in=%llu bytes_out=%llu "
-		"engine=%s duration_ms=%llu attempts=%u end=%s\n",
-		when, now.tv_nsec / 1000000, e->route->s.name, client, target,
-		(unsigned long long)e->bytes[0], (unsigned long long)e->bytes[1], engine_text(e),
-		(unsigned long long)(e->duration_ns / 1000000), e->attempts, how_text(how));
-	if (n > 0 && (size_t)n < sizeof(line))
-		access_log_line(e->route->log, line, (size_t)n);
+	snprintf(route, sizeof(route), "%s", e->route->s.name);
+	in_one_line(client);
+	in_one_line(target);
+	in_one_line(route);
+	if (journal) {
+		n = (size_t)snprintf(
+			entry, sizeof(entry), "SYSLOG_IDENTIFIER=culvert\nPRIORITY=6\nMESSAGE=");
+	} else {
+		clock_gettime(CLOCK_REALTIME, &now);
+		gmtime_r(&now.tv_sec, &tm);
+		n = strftime(entry, sizeof(entry), "time=%Y-%m-%dT%H:%M:%S", &tm);
+		n += (size_t)snprintf(
+			entry + n, sizeof(entry) - n, ".%03ldZ ", now.tv_nsec / 1000000);
+	}
+	for (int i = 0; i <= journal; i++)
+		n += (size_t)snprintf(entry + n, sizeof(entry) - n, i ? fields : format, route,
+			client, target, (unsigned long long)e->bytes[0],
+			(unsigned long long)e->bytes[1], engine_text(e),
+			(unsigned long long)(e->duration_ns / 1000000), e->attempts, how_text(how));
+	assert(n < sizeof(entry));
+	access_log_write(e->route->log, entry, n);
 }
 
 void ending_tell(const struct ending *e, struct counters *counters, unsigned int how)
@@ -61,5 +87,5 @@ void ending_tell(const struct ending *e, struct counters *counters, unsigned int
 	else if (how >= FLOW_END_ERROR && how < FLOW_END_CUT)
 		counter_add(&counters->errors[how - FLOW_END_ERROR], 1);
 	if (e->route->log)
-		write_line(e, how);
+		write_entry(e, how);
 }

@@ -300,8 +300,9 @@ static int set_access_log(
 		value += 5;
 	if (strcmp(value, "off") == 0)
 		value = "";
-	if (*value && *value != '/' && strcmp(value, "stderr") != 0)
-		return reason_set(reason, -EINVAL, "write off, stderr, or file:/path",
+	if (*value && *value != '/' && strcmp(value, "stderr") != 0 &&
+		strcmp(value, "journal") != 0)
+		return reason_set(reason, -EINVAL, "write off, journal, stderr, or file:/path",
 			"access_log: \"%s\" is none of these", value);
 	if (strlen(value) >= sizeof(s->access_log))
 		return reason_set(reason, -EINVAL, NULL, "access_log: the path is too long");

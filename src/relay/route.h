@@ -74,7 +74,7 @@ struct route_settings {
 	char interface[16]; /* empty: any */
 	uint32_t backlog;
 
-	char access_log[256]; /* empty: off; "stderr", or a path */
+	char access_log[256]; /* empty: off; "stderr", "journal", or a path */
 };
 
 void route_defaults(struct route_settings *s, const char *name);

@@ -1,4 +1,5 @@
 """The end: drain on SIGTERM, its deadline, and the access log."""
+import ctypes
 import json
 import os
 import re
@@ -6,8 +7,8 @@ import signal
 import socket
 import time
 
-from harness import (CULVERT, SLOW, Listener, Relay, Server, check, connect, echo, ended, equal,
-                     eventually, load, main, path, receive, receive_all, reset, run,
+from harness import (CULVERT, SLOW, Listener, Relay, Server, Skip, check, connect, echo, ended,
+                     equal, eventually, keep, load, main, path, receive, receive_all, reset, run,
                      saying)
 
 
@@ -249,6 +250,70 @@ def test_access_log_is_complete_at_exit():
     equal(len(got), n, "lines")
     equal(sum(int(re.search(r"bytes_in=(\d+)", line)[1]) for line in got), n * (n + 1) // 2,
           "sum of all bytes in")
+
+
+def journal_of_our_own():
+    """A directory of our own in the place of /run, and the journal's socket in it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    new_namespace, private, recursive = 0x20000, 1 << 18, 1 << 14
+    if (os.geteuid() or libc.unshare(new_namespace) or
+            libc.mount(b"none", b"/", None, private | recursive, None) or
+            libc.mount(b"tmpfs", b"/run", b"tmpfs", 0, None)):
+        raise Skip("no mount namespace is to be had")
+    os.makedirs("/run/systemd/journal")
+    s = keep(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+    s.bind("/run/systemd/journal/socket")
+    s.settimeout(10 * SLOW)
+    return s
+
+
+def fields(datagram):
+    """An entry of systemd's Native Journal Protocol whose values have no line ends."""
+    text = datagram.decode()
+    check(text.endswith("\n") and "\n\n" not in text, f"an entry: {text!r}")
+    return dict(line.split("=", 1) for line in text.splitlines())
+
+
+def test_access_log_in_the_journal():
+    """Last: it takes the process into a mount namespace of its own."""
+    journal = journal_of_our_own()
+    target = Listener("unix:" + path("tar=get\nof_two_lines"), handler=echo)
+    relay = Relay("tcp:127.0.0.1:0", target.where, access_log="journal")
+    for size in (1, 70_000):
+        s = relay.connect()
+        s.sendall(b"x" * size)
+        equal(len(receive(s, size)), size, "echo")
+        host, port = s.getsockname()
+        s.close()
+        got = fields(journal.recv(65536))
+        equal((got["SYSLOG_IDENTIFIER"], got["PRIORITY"]), ("culvert", "6"), "whose it is")
+        wanted = {"ROUTE": "1", "CLIENT": f"{host}:{port}", "BYTES_IN": str(size),
+                  "BYTES_OUT": str(size), "ATTEMPTS": "1", "END": "done",
+                  "TARGET": target.where.replace("\n", "?")}
+        for key, value in wanted.items():
+            equal(got.get("CULVERT_" + key), value, key)
+            check(f"{key.lower()}={value}" in got["MESSAGE"], f"{key} in {got['MESSAGE']}")
+        check(got["CULVERT_ENGINE"] in ("copy", "splice", "splice+copy"), f"engine: {got}")
+        check(got["CULVERT_DURATION_MS"].isdigit(), f"duration: {got}")
+
+    # A journal that takes nothing holds nothing up: what it does not take is counted.
+    n = 0
+    while not relay.logged(r"[1-9]\d* entries lost.*journald"):
+        s = relay.connect()
+        s.sendall(b"x")
+        equal(receive(s, 1), b"x", "echo though the journal is full")
+        s.close()
+        n += 1
+        check(n < 20000, "a full journal is told of")
+    journal.close()
+    os.unlink("/run/systemd/journal/socket")
+    began = time.monotonic()
+    relay.stop()
+    check(time.monotonic() - began < 10 * SLOW, "ends though there is no journal")
+    code, said = run(CULVERT, "relay", "tcp:127.0.0.1:0", target.where, "--set",
+                     "access_log=journal")
+    equal(code, 1, f"no journal: {said}")
+    check("/run/systemd/journal/socket" in said and "access_log: file:" in said, said)
 
 
 main()

@@ -69,6 +69,9 @@ static void values_reach_their_fields(void **state)
 	assert_int_equal(s.proxy_send, ROUTE_PROXY_V2);
 	assert_int_equal(set("access_log", "file:/tmp/x"), 0);
 	assert_string_equal(s.access_log, "/tmp/x");
+	assert_int_equal(set("access_log", "journal"), 0);
+	assert_string_equal(s.access_log, "journal");
+	assert_int_equal(set("access_log", "syslog"), -EINVAL);
 }
 
 static void sources_have_port_ranges(void **state)
