@@ -71,11 +71,9 @@ static uint32_t slots_free(const struct daemon *d)
 	uint32_t least = UINT32_MAX;
 
 	for (uint32_t i = 0; i < d->memory.n_pools; i++) {
-		uint32_t n = atomic_load_explicit(
-			&d->memory.pools[i].held[HOLDER_FREE], memory_order_relaxed);
+		uint32_t n = pool_available(&d->memory.pools[i]);
 
-		if (n < least)
-			least = n;
+		least = n < least ? n : least;
 	}
 	return least;
 }

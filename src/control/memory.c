@@ -1,4 +1,4 @@
-/* The memory of all UMEM engines: made, cut into pools, given back. */
+/* The memory of all engines: made, cut into pools, given back. */
 #include "control/memory.h"
 
 #include <errno.h>
@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "frame/pool.h"
 
 #define HUGE_PAGE (2UL * 1024 * 1024)
@@ -38,14 +39,33 @@ fail:
 	return err;
 }
 
-int memory_make(uint32_t n_pools, uint32_t slots, uint32_t slot_size, struct memory *ret_memory,
-	struct reason *r)
+/* Why an engine has none, its ports say when they open. */
+static int take(const struct engine_ops *from, struct memory *m, size_t size, uint32_t n_pools)
+{
+	struct reason why = {0};
+	void *base;
+	int err = from ? from->memory_take(size, n_pools, &base, &m->huge, &why) : -ENOTSUP;
+
+	if (from && err)
+		log_debug("memory not from %s: %s", from->name, why.what);
+	if (err)
+		return err;
+	m->base = base;
+	m->size = size;
+	m->engine = from;
+	return 0;
+}
+
+int memory_make(const struct engine_ops *from, uint32_t n_pools, uint32_t slots, uint32_t slot_size,
+	struct memory *ret_memory, struct reason *r)
 {
 	size_t size = (size_t)n_pools * slots * slot_size;
 	size_t huge_size = (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
 	struct memory m = {.slot_size = slot_size, .fd = -1};
-	int err = map(&m, huge_size, MFD_HUGETLB | MFD_HUGE_2MB);
+	int err = take(from, &m, size, n_pools);
 
+	if (err)
+		err = map(&m, huge_size, MFD_HUGETLB | MFD_HUGE_2MB);
 	if (err)
 		err = map(&m, size, 0);
 	if (err)
@@ -73,7 +93,9 @@ void memory_free(struct memory *m)
 	for (uint32_t i = 0; i < m->n_pools; i++)
 		pool_fini(&m->pools[i]);
 	free(m->pools);
-	if (m->base) {
+	if (m->engine) {
+		m->engine->memory_give(m->base);
+	} else if (m->base) {
 		munmap(m->base, m->size);
 		close(m->fd);
 	}

@@ -182,8 +182,28 @@ static int plan_memory(const struct config *c, struct plan *plan, struct reason 
 	return 0;
 }
 
+/* A DPDK port can have memory of its own, so that its rings need not fit. */
+static bool plan_fit_dpdk(struct plan_port *p, uint32_t workers, uint32_t slots_free)
+{
+	struct plan_port fits = *p;
+
+	if (strcmp(p->engine->name, "dpdk") != 0)
+		return false;
+	slots_free /= 2; /* the other half for its peer, which comes next */
+	while (slots_of(&fits, workers) > slots_free && fits.settings.rx_ring > PLAN_RING_LEAST) {
+		fits.settings.rx_ring /= 2;
+		if (fits.settings.tx_ring > fits.settings.rx_ring)
+			fits.settings.tx_ring = fits.settings.rx_ring;
+	}
+	if (slots_of(&fits, workers) <= slots_free)
+		p->settings = fits.settings;
+	return true;
+}
+
 int plan_fit(struct plan_port *p, uint32_t workers, uint32_t slots_free, struct reason *r)
 {
+	if (plan_fit_dpdk(p, workers, slots_free))
+		return 0;
 	while (slots_of(p, workers) > slots_free) {
 		uint32_t *ring = p->settings.rx_ring >= p->settings.tx_ring ? &p->settings.rx_ring
 									    : &p->settings.tx_ring;

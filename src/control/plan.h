@@ -52,6 +52,7 @@ int plan_make(const struct config *c, const struct plan_facts *facts, struct pla
 /* Does err say that this port can have no XDP at all here, so that the relay may stand in? Not if
  * it asked for a mode that is not there. */
 bool plan_is_unavailable(const struct config_port *asked, int err);
-/* A port that came later into a running memory: rings that fit what is free of a worker's slots.
+/* A port that came later into a running memory: rings that fit what is free of a worker's slots
+ * (of a DPDK port: half of that, or it has memory of its own and its rings stay).
  * 0, or -ENOBUFS with the reason. */
 int plan_fit(struct plan_port *p, uint32_t workers, uint32_t slots_free, struct reason *r);

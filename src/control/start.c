@@ -116,6 +116,16 @@ static void advise_relay(struct reason *r)
 	snprintf(r->remedy + used, sizeof(r->remedy) - used, "%s%s", used ? "; " : "", advice);
 }
 
+/* Whose memory all ports get: of an engine that can do with no other, if one is among them. */
+static const struct engine_ops *memory_from(const struct plan *plan)
+{
+	for (uint32_t i = 0; i < plan->n_ports; i++) {
+		if (plan->ports[i].engine->memory_take)
+			return plan->ports[i].engine;
+	}
+	return NULL;
+}
+
 /* Ports, or routes in their stead. */
 static int start_frames(struct daemon *d, const struct plan *plan, struct reason *r)
 {
@@ -125,7 +135,8 @@ static int start_frames(struct daemon *d, const struct plan *plan, struct reason
 	d->n_workers = plan->workers;
 	d->slots = plan->slots;
 	set_ports(d, plan);
-	err = memory_make(plan->workers, plan->slots, PLAN_SLOT_SIZE, &d->memory, r);
+	err = memory_make(
+		memory_from(plan), plan->workers, plan->slots, PLAN_SLOT_SIZE, &d->memory, r);
 	if (!err)
 		err = beside_make(d, r);
 	if (!err)

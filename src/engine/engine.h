@@ -51,15 +51,16 @@ struct port_settings {
 	size_t n_host_addresses;
 };
 
-/* The memory shared by every UMEM engine: made by control before the first port opens. */
+/* The memory shared by every engine: made by control before the first port opens. */
 struct memory {
 	uint8_t *base;
 	size_t size;	    /* bytes */
 	uint32_t slot_size; /* bytes */
 	bool huge;
-	int fd;		    /* the memfd */
-	uint32_t n_pools;   /* one per worker */
-	struct pool *pools; /* [n_pools] */
+	int fd;				 /* the memfd; -1: an engine allocated it */
+	const struct engine_ops *engine; /* that one; NULL: none */
+	uint32_t n_pools;		 /* one per worker */
+	struct pool *pools;		 /* [n_pools] */
 };
 
 /* Counters of one queue: written by its worker alone, read by control (frame/counter.h). The engine
@@ -157,6 +158,12 @@ struct engine_ops {
 	 * control may change between calls: so it can lend them pools of their own, and the
 	 * workers go on with other ports meanwhile. False: no worker may be in any pool. */
 	bool beside;
+	/* For an engine whose devices reach nothing but what it allocates: memory that serves all
+	 * engines, touched, for n_pools workers, at the boundary of a page; and back. 0, or -errno
+	 * with the reason: then other memory must do. NULL: any will do. */
+	int (*memory_take)(size_t size, uint32_t n_pools, void **ret_base, bool *ret_huge,
+		struct reason *ret_reason);
+	void (*memory_give)(void *base);
 	/* Before close: frames stop arriving, and those that no worker took are dropped and counted
 	 * (queue_drop_waiting). NULL: what the device still has at close is its own to count. */
 	void (*stop)(struct port *p);

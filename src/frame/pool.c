@@ -162,6 +162,15 @@ void pool_move(
 	held_add(p, to, n);
 }
 
+uint32_t pool_available(const struct pool *p)
+{
+	uint32_t had = atomic_load_explicit(&p->held[HOLDER_DRIVER], memory_order_relaxed);
+	uint32_t n_free = atomic_load_explicit(&p->held[HOLDER_FREE], memory_order_relaxed);
+	uint32_t awaited = p->promised > had ? p->promised - had : 0;
+
+	return n_free > awaited ? n_free - awaited : 0;
+}
+
 int64_t pool_lost(const struct pool *p)
 {
 	int64_t sum = 0;

@@ -29,7 +29,8 @@ struct pool {
 	uint32_t slot_size; /* bytes, a power of two: 2048 or 4096 */
 	uint32_t headroom;  /* bytes free before a frame that is written into a slot */
 	uint32_t n_free;
-	uint64_t *free; /* stack of slot offsets in the UMEM (first byte of the slot) */
+	uint32_t promised; /* slots that DPDK's ports may hold, as HOLDER_DRIVER; control's */
+	uint64_t *free;	   /* stack of slot offsets in the UMEM (first byte of the slot) */
 	_Atomic uint32_t held[HOLDER_COUNT]; /* slots; sums to slots at the worker's quiet point */
 	uint8_t *holder;		     /* debug builds: per slot; else NULL */
 };
@@ -57,6 +58,8 @@ void pool_give(struct pool *p, const uint64_t *offsets, uint32_t n, enum holder 
 /* n slots change hands without becoming free. offsets may be NULL in release builds only. */
 void pool_move(
 	struct pool *p, const uint64_t *offsets, uint32_t n, enum holder from, enum holder to);
+/* Free slots that no port was promised. Control's; exact while no worker polls. */
+uint32_t pool_available(const struct pool *p);
 /* slots - (free + fill + worker + tx + driver): 0, or frames were lost or made. */
 int64_t pool_lost(const struct pool *p);
 

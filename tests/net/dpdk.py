@@ -136,6 +136,10 @@ def peers(server, client):
         wait_for("the link is up", lambda: one.port("lan")["link"] == "up")
         m.reachable()
         transfers(m)
+        for f in (one, two):
+            for port in ("wan", "lan"):
+                expect(f.total(port, "rx_frames") > f.total(port, "copied") == 0,
+                       f"{port}: frames were copied")
         if how == signal.SIGTERM:
             two.end()
         else:
@@ -201,6 +205,25 @@ def stopped():
     say(f"{waited} of {5 * STOP_FRAMES} waited")
 
 
+def late():
+    """DPDK ports attached to a culvert that began without: their frames lie in its memory too"""
+    m = Machine(addresses=True)
+    f = Culvert(config("p0", "p1"))
+    m.reachable()
+    for _ in range(2):
+        f.ask("attach", "dpdk:net_null0", "dpdk:net_null1")
+        wait_for("frames cross the new ports",
+                 lambda: f.total("dpdk:net_null1", "rx_frames") > 0)
+        m.reachable()
+        expect(f.total("dpdk:net_null1", "copied") == 0, "frames were copied")
+        f.check_law()
+        f.ask("detach", "dpdk:net_null0", "dpdk:net_null1")
+        m.reachable()
+        expect(all(x["driver"] == 0 for x in f.status()["frames"]), "DPDK keeps slots")
+    f.end()
+    m.unchanged()
+
+
 def refused():
     """what can't be had says why, in one line, and what helps"""
     m = Machine()
@@ -220,4 +243,4 @@ def refused():
     m.unchanged()
 
 
-main(taps, packets, beside_af_xdp, memif, vhost, live, stopped, refused)
+main(taps, packets, beside_af_xdp, memif, vhost, live, late, stopped, refused)

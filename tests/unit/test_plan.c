@@ -194,6 +194,23 @@ static void fit(void **state)
 	config_free(c);
 }
 
+static void fit_of_dpdk(void **state)
+{
+	static const struct engine_ops dpdk = {.name = "dpdk"};
+	struct config *c = parse("ports: ['mem:a']\n");
+	struct plan plan;
+	struct reason r = {0};
+
+	make(c, facts(2, 1, 1), &plan);
+	plan.ports[0].engine = &dpdk;
+	assert_int_equal(plan_fit(&plan.ports[0], 1, 100, &r), 0); /* memory of its own */
+	assert_int_equal(plan.ports[0].settings.rx_ring, 2048);
+	assert_int_equal(plan_fit(&plan.ports[0], 1, 4096, &r), 0);
+	assert_int_equal(plan.ports[0].settings.rx_ring, 256);
+	assert_int_equal(plan.ports[0].settings.tx_ring, 256);
+	config_free(c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -205,6 +222,7 @@ int main(void)
 		cmocka_unit_test(fallback),
 		cmocka_unit_test(unavailable),
 		cmocka_unit_test(fit),
+		cmocka_unit_test(fit_of_dpdk),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

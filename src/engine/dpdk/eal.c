@@ -200,18 +200,23 @@ static int init(const cpu_set_t *cpus)
 	return rte_eal_init(argc, argv);
 }
 
+/* DPDK does not try twice (EALREADY): the first reason stays true until the process ends. */
 static int explain(int err, struct reason *r)
 {
-	if (err == EALREADY)
-		return reason_set(r, -EBUSY, "restart culvert", "DPDK did not start before: %s",
-			complaint[0] ? complaint : "it said nothing");
-	return reason_set(r, err == EACCES ? -EACCES : -EIO,
-		huge_pages ? "start it with `--log debug`, or free more huge pages"
-			   : "start it with `--log debug` to see all that DPDK says",
-		"DPDK does not start: %s", complaint[0] ? complaint : strerror(err));
+	static struct reason first;
+	static int first_err = -EBUSY;
+
+	if (err != EALREADY || !first.what[0])
+		first_err = reason_set(&first, err == EACCES ? -EACCES : -EIO,
+			huge_pages ? "start it with `--log debug`, or free more huge pages"
+				   : "start it with `--log debug` to see all that DPDK says",
+			"DPDK does not start: %s", complaint[0] ? complaint : strerror(err));
+	if (r)
+		*r = first;
+	return first_err;
 }
 
-int eal_start(uint32_t n_pools, struct reason *r)
+int eal_start(uint32_t n_pools, size_t size, struct reason *r)
 {
 	struct sigaction actions[NSIG];
 	cpu_set_t cpus;
@@ -225,7 +230,7 @@ int eal_start(uint32_t n_pools, struct reason *r)
 	if (sched_getaffinity(0, sizeof(cpus), &cpus) < 0)
 		return reason_set(
 			r, -errno, NULL, "the affinity can't be read: %s", strerror(errno));
-	huge_pages = huge_bytes_free() >= HUGE_BASE_BYTES + n_pools * HUGE_POOL_BYTES;
+	huge_pages = huge_bytes_free() >= HUGE_BASE_BYTES + n_pools * HUGE_POOL_BYTES + size;
 	for (int i = 1; i < NSIG; i++)
 		sigaction(i, NULL, &actions[i]);
 	eal_listen();

@@ -6,12 +6,14 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/reason.h"
 
-/* Starts it unless it runs. n_pools: workers whose mbufs must fit. 0, or -errno with the reason. */
-int eal_start(uint32_t n_pools, struct reason *r);
+/* Starts it unless it runs. n_pools: workers whose mbufs must fit into huge pages, beside `size`
+ * bytes. 0, or -errno with the reason: the same for good, once it failed. */
+int eal_start(uint32_t n_pools, size_t size, struct reason *r);
 bool eal_has_huge_pages(void);
 
 /* From here to eal_listen_end DPDK's complaints are kept instead of logged as warnings. */

@@ -146,18 +146,29 @@ static uint16_t ring_of(uint32_t asked)
 /* Why this driver can't have the shared memory: NULL, it can. */
 static const char *needs_own_memory(const struct dpdk_port *p)
 {
-	const char *driver = p->device.name, *arguments = p->device.devargs;
+	const char *name = p->device.name, *arguments = p->device.devargs;
+	bool from_eal = p->memory->engine == &dpdk_engine;
 
-	if (p->device.pci)
+	/* The IOMMU is told of memory that EAL allocated. */
+	if (p->device.pci && !from_eal)
+		return "the device reaches only memory from before the ports";
+	/* These register the memory of a mempool's objects, which are headers here
+	 * (mlx5_mr_mempool_ register and the like). */
+	if (strstr(p->info.driver_name, "mlx") || strstr(p->info.driver_name, "mana"))
 		return "the device reaches no other";
 	/* Tells its peer of memory that EAL allocated only (vhost_user.c, add_memory_region). */
-	if (strncmp(driver, "net_virtio_user", 15) == 0)
-		return "its peer is told of no other";
-	/* Likewise, where frames are to lie in it (rte_eth_memif.c, memif_region_init_zc). */
-	if (strncmp(driver, "net_memif", 9) == 0 && strstr(arguments, "zero-copy=yes"))
+	if (strncmp(name, "net_virtio_user", 15) == 0 && !from_eal)
+		return "its peer is told only of memory from before the ports";
+	/* When a peer comes back it takes mbufs in a thread of its own, and pools are their
+	 * workers' alone (virtio_user_dev.c, virtio_user_dev_server_reconnect). */
+	if (strncmp(name, "net_virtio_user", 15) == 0 && strstr(arguments, "server=1"))
+		return "it takes mbufs in a thread of its own";
+	/* It knows one region of frames, which is EAL's first (rte_eth_memif.c,
+	 * memif_region_init_zc). */
+	if (strncmp(name, "net_memif", 9) == 0 && strstr(arguments, "zero-copy=yes"))
 		return "its peer is told of no other";
 	/* Registers its mempool as UMEM, headers and all (rte_eth_af_xdp.c, xdp_umem_configure). */
-	if (strncmp(driver, "net_af_xdp", 10) == 0)
+	if (strncmp(name, "net_af_xdp", 10) == 0)
 		return "its sockets have no other";
 	return NULL;
 }
@@ -459,7 +470,7 @@ static int open_port(const struct port_settings *s, const struct memory *m, stru
 	snprintf(p->base.device, sizeof(p->base.device), "%s", s->device);
 	err = check(s, &p->device, &why);
 	if (!err)
-		err = eal_start(m->n_pools, &why);
+		err = eal_start(m->n_pools, 0, &why);
 	if (!err)
 		err = device_plug(&p->device, &p->port_id, &why);
 	plugged = !err;
@@ -479,6 +490,18 @@ static int open_port(const struct port_settings *s, const struct memory *m, stru
 	if (ret_reason)
 		*ret_reason = why;
 	return err;
+}
+
+static int memory_take(
+	size_t size, uint32_t n_pools, void **ret_base, bool *ret_huge, struct reason *r)
+{
+	int err = eal_start(n_pools, size, r);
+
+	if (err)
+		return err;
+	*ret_base = slots_memory_take(size);
+	*ret_huge = eal_has_huge_pages();
+	return *ret_base ? 0 : reason_set(r, -ENOMEM, NULL, "DPDK has no %zu MiB", size >> 20);
 }
 
 static uint32_t ifindex(const struct port *base)
@@ -515,6 +538,8 @@ const struct engine_ops dpdk_engine = {
 	.stop = stop_port,
 
 	.close = close_port,
+	.memory_take = memory_take,
+	.memory_give = slots_memory_give,
 	.counters = dpdk_counters,
 	.ifindex = ifindex,
 	.link = link_of,

@@ -4,15 +4,18 @@
 #include <errno.h>
 #include <rte_lcore.h>
 #include <rte_malloc.h>
+#include <rte_memory.h>
 #include <rte_spinlock.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define ENTRIES_MAX 256
 #define CACHE_SIZE  256u
 /* A cache holds half as much again before it gives back (rte_mempool.c, CACHE_FLUSHTHRESH). */
 #define CACHE_MOST (CACHE_SIZE + CACHE_SIZE / 2)
+#define CACHES	   (2 * CACHE_MOST) /* the worker's and control's */
 #define OPS_NAME   "culvert_slots"
 
 static struct slots entries[ENTRIES_MAX];
@@ -21,6 +24,20 @@ static __thread bool entered;
 void slots_enter(void)
 {
 	entered = true;
+}
+
+void *slots_memory_take(size_t size)
+{
+	void *base = rte_malloc("culvert_frames", size, (unsigned int)sysconf(_SC_PAGESIZE));
+
+	if (base)
+		memset(base, 0, size);
+	return base;
+}
+
+void slots_memory_give(void *base)
+{
+	rte_free(base);
 }
 
 static uint64_t offset_of(const struct slots *s, const void *mbuf)
@@ -151,7 +168,7 @@ static void headers_init(struct slots *s)
 		rte_pktmbuf_init(s->mempool, NULL, m, i);
 		m->buf_addr = s->first + ((uint64_t)i << s->shift);
 		m->buf_len = (uint16_t)s->pool->slot_size;
-		rte_mbuf_iova_set(m, (rte_iova_t)(uintptr_t)m->buf_addr);
+		rte_mbuf_iova_set(m, rte_mem_virt2iova(m->buf_addr));
 		m->data_off = RTE_PKTMBUF_HEADROOM;
 	}
 }
@@ -204,13 +221,13 @@ static int make(struct slots *s, struct pool *pool)
 		.shift = (uint32_t)__builtin_ctz(pool->slot_size),
 		.strays_lock = RTE_SPINLOCK_INITIALIZER,
 		.strays = calloc(pool->slots, sizeof(s->strays[0])),
-		.reserved = 2 * CACHE_MOST, /* the worker's and control's */
 	};
 	err = s->strays ? mempool_make(s) : -ENOMEM;
 	if (err)
 		unmake(s);
 	else
-		s->ready = true;
+		pool->promised += CACHES;
+	s->ready = !err;
 	return err;
 }
 
@@ -223,15 +240,6 @@ static struct slots *find(const struct pool *pool)
 	return NULL;
 }
 
-/* Of those reserved, drivers have some already; the others are still among the free ones. */
-static bool fit(const struct pool *pool, uint32_t reserved, uint32_t n)
-{
-	uint32_t had = atomic_load_explicit(&pool->held[HOLDER_DRIVER], memory_order_relaxed);
-	uint32_t awaited = reserved > had ? reserved - had : 0;
-
-	return pool->n_free >= awaited + n;
-}
-
 int slots_reserve(struct pool *pool, uint32_t room, uint32_t n, struct slots **ret_slots)
 {
 	struct slots *s = find(pool);
@@ -239,7 +247,7 @@ int slots_reserve(struct pool *pool, uint32_t room, uint32_t n, struct slots **r
 
 	if (room + RTE_PKTMBUF_HEADROOM > pool->slot_size)
 		return -EMSGSIZE;
-	if (!fit(pool, s ? s->reserved : 2 * CACHE_MOST, n))
+	if (pool_available(pool) < n + (s ? 0 : CACHES))
 		return -ENOBUFS;
 	slots_enter();
 	if (!s) {
@@ -248,7 +256,7 @@ int slots_reserve(struct pool *pool, uint32_t room, uint32_t n, struct slots **r
 		if (err)
 			return err;
 	}
-	s->reserved += n;
+	pool->promised += n;
 	s->users++;
 	*ret_slots = s;
 	return 0;
@@ -263,9 +271,10 @@ uint64_t slots_release(struct slots *s, uint32_t n)
 			rte_mempool_cache_flush(&s->mempool->local_cache[i], s->mempool);
 	}
 	collect_strays(s);
-	s->reserved -= n;
+	s->pool->promised -= n;
 	if (--s->users)
 		return 0;
+	s->pool->promised -= CACHES;
 	lost = atomic_load_explicit(&s->pool->held[HOLDER_DRIVER], memory_order_relaxed);
 	unmake(s);
 	return lost;

@@ -29,8 +29,7 @@ struct slots {
 	rte_spinlock_t strays_lock;
 	struct rte_mbuf **strays; /* [pool->slots] */
 	bool ready;
-	uint32_t users;	   /* reservations; control's, as the next one */
-	uint32_t reserved; /* slots */
+	uint32_t users; /* reservations; control's */
 };
 
 /* n slots of that pool for a queue that receives frames of up to `room` bytes. Returns 0;
@@ -41,6 +40,9 @@ int slots_reserve(struct pool *pool, uint32_t room, uint32_t n, struct slots **r
 uint64_t slots_release(struct slots *s, uint32_t n);
 /* In drivers' hands: neither free nor at hand for the next one. */
 uint32_t slots_in_use(const struct slots *s);
+/* Memory of EAL's for slots, touched; NULL: there is not enough. */
+void *slots_memory_take(size_t size);
+void slots_memory_give(void *base);
 /* This thread may use the pools from now on: it is a worker, or control while none polls. */
 void slots_enter(void);
 
