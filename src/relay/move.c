@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "relay/file.h"
 #include "relay/flow.h"
+#include "relay/relay_internal.h"
 #include "relay/send_batch.h"
 
 /* What one direction may move in one turn of the loop before others have theirs. */
@@ -352,8 +353,12 @@ static enum step fill_pipe(struct flow *f, unsigned int i, uint64_t most)
 
 	if (!d->pipe) {
 		d->pipe = pipe_take(&f->loop->pipes, f->loop->now_ns);
-		if (!d->pipe)
+		if (!d->pipe) {
+			if (f->loop->pipes.error)
+				loop_exhausted(f->loop, "pipe2", f->loop->pipes.error);
+			f->loop->pipes.error = 0;
 			return copy(f, i, most);
+		}
 	}
 	do {
 		n = splice(source->fd, NULL, d->pipe->write_fd, NULL,

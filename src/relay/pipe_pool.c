@@ -116,20 +116,18 @@ void pipe_pool_close(struct pipe_pool *pool)
 	destroy_all(pool, &pool->free_small);
 }
 
-static struct pipe *make(struct pipe_pool *pool, bool large)
+static struct pipe *make(struct pipe_pool *pool, uint64_t now_ns)
 {
 	struct pipe *p = malloc(sizeof(*p));
 	int fds[2], size;
 
 	if (!p || pipe2(fds, O_NONBLOCK | O_CLOEXEC) < 0) {
 		pool->error = p ? errno : ENOMEM;
+		pool->make_ns = now_ns + RETRY_NS;
 		free(p);
 		return NULL;
 	}
-	/* A refused size is no harm: the pipe then has the default one. */
-	size = large ? fcntl(fds[1], F_SETPIPE_SZ, (int)pool->budget.large_size) : -1;
-	if (size < 0)
-		size = fcntl(fds[1], F_GETPIPE_SZ);
+	size = fcntl(fds[1], F_GETPIPE_SZ);
 	p->read_fd = fds[0];
 	p->write_fd = fds[1];
 	p->size = size > 0 ? (uint32_t)size : PAGE_SIZE;
@@ -140,32 +138,43 @@ static struct pipe *make(struct pipe_pool *pool, bool large)
 	return p;
 }
 
+/* Asks for the size that is wanted. A refusal (pipe(7): past the soft limit of the user's pages)
+ * is no harm. */
+static void grow(struct pipe_pool *pool, struct pipe *p, uint64_t now_ns)
+{
+	uint32_t wanted =
+		pool->n_large < pool->budget.large ? pool->budget.large_size : PIPE_SMALL_SIZE;
+	int size;
+
+	if (p->size >= wanted || now_ns < pool->grow_ns)
+		return;
+	size = fcntl(p->write_fd, F_SETPIPE_SZ, (int)wanted);
+	if (size < 0) {
+		pool->grow_ns = now_ns + RETRY_NS;
+		return;
+	}
+	if ((uint32_t)size > PIPE_SMALL_SIZE) {
+		pool->n_small--;
+		pool->n_large++;
+	}
+	p->size = (uint32_t)size;
+}
+
 struct pipe *pipe_take(struct pipe_pool *pool, uint64_t now_ns)
 {
 	struct pipe **list = pool->free_large ? &pool->free_large : &pool->free_small;
 	struct pipe *p = *list;
-	bool large;
 
-	if (p && (p->size > PIPE_SMALL_SIZE || pool->n_large >= pool->budget.large)) {
-		*list = p->next;
-		pool->held++;
-		return p;
-	}
-	large = pool->n_large + pool->n_small < pool->budget.large;
-	if ((!large && pool->n_large + pool->n_small >= pool->budget.large + pool->budget.small) ||
-		(pool->failed && now_ns < pool->retry_ns)) {
-		if (p) {
-			*list = p->next;
-			pool->held++;
-		}
-		return p;
-	}
-	p = make(pool, large);
-	pool->failed = !p;
 	if (p)
-		pool->held++;
-	else
-		pool->retry_ns = now_ns + RETRY_NS;
+		*list = p->next;
+	else if (pool->n_large + pool->n_small < pool->budget.large + pool->budget.small &&
+		 now_ns >= pool->make_ns)
+		p = make(pool, now_ns);
+	if (!p)
+		return NULL;
+	pool->held++;
+	if (p->size <= PIPE_SMALL_SIZE)
+		grow(pool, p, now_ns);
 	return p;
 }
 

@@ -35,9 +35,9 @@ struct pipe_pool {
 	struct pipe *free_large, *free_small;
 	uint32_t n_large, n_small; /* made, free or held */
 	uint32_t held;
-	bool failed; /* the last attempt to make one failed with `error` */
-	int error;
-	uint64_t retry_ns; /* when it may be tried again */
+	int error; /* why the last attempt to make one failed, until the loop has told it; 0 */
+	uint64_t make_ns; /* not tried again before */
+	uint64_t grow_ns; /* likewise, to make one larger */
 };
 
 /* Pure: what each of `loops` loops may make. */
@@ -46,7 +46,8 @@ void pipe_limits_read(struct pipe_limits *ret_limits);
 
 void pipe_pool_init(struct pipe_pool *pool, const struct pipe_budget *budget);
 void pipe_pool_close(struct pipe_pool *pool);
-/* NULL when the budget is used up or the system refuses: then bytes are copied. */
+/* NULL when the budget is used up, or the system refuses and pool->error says why: then bytes are
+ * copied. A pipe that is smaller than wanted is used, and made larger when that is granted. */
 struct pipe *pipe_take(struct pipe_pool *pool, uint64_t now_ns);
 /* The pipe must be empty. */
 void pipe_give(struct pipe_pool *pool, struct pipe *pipe);

@@ -349,6 +349,7 @@ def test_T10_refused_pipes_mean_copy_and_one_line():
         load(relay.where, connections=1, up="8M", down="8M")
         lines = [line for line in relay.err[before:] if " bytes_in=" not in line]
         check(len(lines) <= 2, f"{fault}: {len(lines)} lines of log: {lines[:5]}")
+        check("fcntl" in fault or lines, f"{fault}: what is refused is told")
         relay.stop()
         server.finish()
 

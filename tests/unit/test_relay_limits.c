@@ -1,4 +1,7 @@
 /* Rates on average and in bursts; the budget of pipes. */
+#include <errno.h>
+#include <sys/resource.h>
+
 #include "relay/limits.h"
 #include "relay/pipe_pool.h"
 #include "unit.h"
@@ -107,6 +110,60 @@ static void empty_pipes_are_used_again(void **state)
 	assert_int_equal(pool.n_large + pool.n_small, 0);
 }
 
+/* A size that no kernel grants, and then one that it does. */
+static void pipes_that_are_too_small_are_used_and_grow(void **state)
+{
+	struct pipe_budget budget = {8, 0, UINT32_MAX};
+	struct pipe_pool pool;
+	struct pipe *a, *b;
+
+	pipe_pool_init(&pool, &budget);
+	a = pipe_take(&pool, 1);
+	assert_non_null(a);
+	assert_true(a->size <= PIPE_SMALL_SIZE);
+	pipe_give(&pool, a);
+	assert_ptr_equal(pipe_take(&pool, 3 * SECOND), a);
+	assert_int_equal(pool.n_large + pool.n_small, 1);
+	pipe_give(&pool, a);
+	pool.budget.large_size = 1 << 18;
+	assert_ptr_equal(pipe_take(&pool, 3 * SECOND), a); /* not asked again so soon */
+	assert_true(a->size <= PIPE_SMALL_SIZE);
+	pipe_give(&pool, a);
+	assert_ptr_equal(pipe_take(&pool, 5 * SECOND), a);
+	assert_int_equal(a->size, 1 << 18);
+	assert_int_equal(pool.n_large, 1);
+	assert_int_equal(pool.n_small, 0);
+	b = pipe_take(&pool, 5 * SECOND);
+	assert_int_equal(b->size, 1 << 18);
+	pipe_give(&pool, a);
+	pipe_give(&pool, b);
+	pipe_pool_close(&pool);
+	assert_int_equal(pool.n_large + pool.n_small, 0);
+}
+
+static void a_refused_pipe_is_told_and_tried_again(void **state)
+{
+	struct pipe_budget budget = {8, 0, 1 << 18};
+	struct rlimit before, none;
+	struct pipe_pool pool;
+	struct pipe *a;
+
+	pipe_pool_init(&pool, &budget);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = before;
+	none.rlim_cur = 3;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	a = pipe_take(&pool, SECOND);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_null(a);
+	assert_int_equal(pool.error, EMFILE);
+	assert_null(pipe_take(&pool, SECOND + 1));
+	a = pipe_take(&pool, 3 * SECOND);
+	assert_non_null(a);
+	pipe_give(&pool, a);
+	pipe_pool_close(&pool);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -115,6 +172,8 @@ int main(void)
 		cmocka_unit_test(no_rate_never_waits),
 		cmocka_unit_test(pipes_fit_into_what_the_system_allows),
 		cmocka_unit_test(empty_pipes_are_used_again),
+		cmocka_unit_test(pipes_that_are_too_small_are_used_and_grow),
+		cmocka_unit_test(a_refused_pipe_is_told_and_tried_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
