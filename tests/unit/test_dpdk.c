@@ -511,6 +511,14 @@ static void test_refusals_say_why(void **state)
 	refused("dpdk:net_af_packet0,iface=nosuch0", -ENODEV, "no network device nosuch0");
 	refused("dpdk:net_null1,mtu=no", -EINVAL, "no MTU");
 	refused("dpdk:net_pcap0,rx_pcap=/nosuch/file", -ENODEV, "net_pcap0");
+	refused("dpdk:net_virtio_user0", -EINVAL, "needs path=");
+	refused("dpdk:net_virtio_user0,path=/nosuch/s,server=1", -EINVAL, "stand still");
+	refused("dpdk:net_virtio_user0,path=/nosuch/s", -ENOTCONN, "nobody listens at /nosuch/s");
+	refused("dpdk:net_memif0,socket=culvert-nosuch", -ENOTCONN, "culvert-nosuch (abstract)");
+	refused("dpdk:net_memif0,role=middle", -EINVAL, "no role middle");
+	refused("dpdk:net_memif0,role=server,socket=/nosuch/s,socket-abstract=no", -ENODEV,
+		"directory");
+	refused("dpdk:net_vhost0,iface=/nosuch/s", -EIO, "/nosuch/s");
 	/* After all that one can be had. */
 	close_port(open_port("dpdk:net_null1"));
 	close_port(p);

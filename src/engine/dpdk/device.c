@@ -237,19 +237,28 @@ const char *device_remedy(const struct dpdk_device *d, const char *said)
 {
 	if (d->pci)
 		return "`culvert doctor` says how it can be bound (IOMMU, vfio, huge pages)";
+	if (strstr(said, "same id"))
+		return "give each device on that socket an id=N of its own, or another socket";
 	if (strstr(said, "ddress already in use"))
 		return "stop the program that has that socket, or remove what a dead one left";
-	if (strstr(said, "No such file"))
-		return "does the directory of that path exist, and is the other end running?";
+	if (strstr(said, "No such file") || strstr(said, "socket directory"))
+		return "does that file, or the directory for that socket, exist?";
 	if (strstr(said, "bind") || strstr(said, "onnect") || strstr(said, "sock"))
 		return "is the other end running, and is its socket's path right?";
 	return "are the driver's name and arguments right? `--log debug` shows what it says";
 }
 
-/* Drivers return -1 for anything; errno is only in their words. */
+/* errno is only in their words. */
 static bool is_not_permitted(int err, const char *said)
 {
 	return err == -EACCES || strstr(said, "not permitted") || strstr(said, "ermission denied");
+}
+
+int device_error(int err, const char *said)
+{
+	if (is_not_permitted(err, said))
+		return -EPERM;
+	return err == -EPERM ? -EIO : err;
 }
 
 int device_plug(const struct dpdk_device *d, uint16_t *ret_port_id, struct reason *r)
@@ -261,12 +270,16 @@ int device_plug(const struct dpdk_device *d, uint16_t *ret_port_id, struct reaso
 		return reason_set(r, -EBUSY,
 			"give each port a name of its own: net_null0, net_null1",
 			"DPDK device %s is in use by another port", d->name);
-	peer_sweep(d);
+	err = peer_take_socket(d, r);
+	if (err)
+		return err;
 	eal_listen();
 	err = rte_dev_probe(d->devargs);
 	said = eal_listen_end();
 	if (err == 0)
 		err = find(d->name, ret_port_id);
+	if (err == 0)
+		peer_plugged(d);
 	if (err == 0)
 		return 0;
 	if (is_not_permitted(err, said))

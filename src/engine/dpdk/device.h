@@ -32,5 +32,7 @@ void device_describe(const char *device, char ret_netdev[16], uint32_t *ret_queu
 int device_plug(const struct dpdk_device *d, uint16_t *ret_port_id, struct reason *r);
 /* What helps when the driver says that (static). */
 const char *device_remedy(const struct dpdk_device *d, const char *said);
+/* The error of a driver that said that: many return -1 for anything. */
+int device_error(int err, const char *said);
 /* Stops the port, closes it, gives the device back. */
 void device_unplug(uint16_t port_id);

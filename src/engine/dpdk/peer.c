@@ -1,9 +1,14 @@
 /* The other end of memif and vhost-user devices: is it there, or did it leave its socket? */
 #include "engine/dpdk/peer.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <rte_config.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -65,12 +70,23 @@ static int parse_memif(struct dpdk_device *d, struct reason *r)
 	return 0;
 }
 
+static bool is_memif(const struct dpdk_device *d)
+{
+	return strncmp(d->name, "net_memif", 9) == 0;
+}
+
 int peer_parse(struct dpdk_device *d, struct reason *r)
 {
+	char client[8];
+
 	if (strncmp(d->name, "net_virtio_user", 15) == 0)
 		return parse_virtio_user(d, r);
-	if (strncmp(d->name, "net_memif", 9) == 0)
+	if (is_memif(d))
 		return parse_memif(d, r);
+	/* As a client net_vhost connects again by itself. */
+	if (strncmp(d->name, "net_vhost", 9) == 0 &&
+		!(argument(d, "client", client, sizeof(client)) && strcmp(client, "0") != 0))
+		argument(d, "iface", d->listen, sizeof(d->listen));
 	return 0;
 }
 
@@ -118,11 +134,92 @@ int peer_check(const struct dpdk_device *d, struct reason *r)
 		d->abstract ? " (abstract)" : "");
 }
 
-void peer_sweep(const struct dpdk_device *d)
+/* Sockets where memif devices listen; several may share one. */
+static struct {
+	char listen[sizeof(((struct dpdk_device *)0)->listen)];
+	uint32_t users;
+} listeners[RTE_MAX_ETHPORTS];
+
+/* The entry of that name, else a free one. */
+static int listener_find(const char *name)
 {
+	int found = -1;
+
+	for (int i = 0; i < RTE_MAX_ETHPORTS; i++) {
+		if (listeners[i].users && strcmp(listeners[i].listen, name) == 0)
+			return i;
+		if (!listeners[i].users)
+			found = i;
+	}
+	return found;
+}
+
+int peer_take_socket(const struct dpdk_device *d, struct reason *r)
+{
+	int i = is_memif(d) ? listener_find(d->listen) : -1;
 	struct stat s;
 
-	if (d->listen[0] && !d->abstract && stat(d->listen, &s) == 0 && S_ISSOCK(s.st_mode) &&
-		path_ask(d->listen) == -ECONNREFUSED)
-		unlink(d->listen);
+	if (!d->listen[0] || d->abstract || stat(d->listen, &s) < 0 || !S_ISSOCK(s.st_mode))
+		return 0; /* the driver will see */
+	if (i >= 0 && listeners[i].users)
+		return 0; /* ours, shared */
+	if (path_ask(d->listen) == 0)
+		return reason_set(r, -EBUSY, "stop that, or take another path",
+			"%s: a program that runs listens at %s already", d->name, d->listen);
+	unlink(d->listen); /* a dead one's */
+	return 0;
+}
+
+static bool listens_at(int fd, const struct dpdk_device *d)
+{
+	struct sockaddr_un at = {0};
+	socklen_t size = sizeof(at) - 1, int_size = sizeof(int);
+	int listening = 0;
+
+	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &int_size) == 0 && listening &&
+	       getsockname(fd, (struct sockaddr *)&at, &size) == 0 && at.sun_family == AF_UNIX &&
+	       strcmp(at.sun_path + (d->abstract ? 1 : 0), d->listen) == 0;
+}
+
+/* Puts one in its place on which nothing ever happens: EAL's thread still has its number. */
+static void park(int fd)
+{
+	int nothing = eventfd(0, EFD_CLOEXEC);
+
+	if (nothing < 0)
+		return;
+	dup3(nothing, fd, O_CLOEXEC);
+	close(nothing);
+}
+
+void peer_plugged(const struct dpdk_device *d)
+{
+	int i = is_memif(d) && d->listen[0] ? listener_find(d->listen) : -1;
+
+	if (i < 0)
+		return;
+	memcpy(listeners[i].listen, d->listen, sizeof(d->listen));
+	listeners[i].users++;
+}
+
+/* net_memif frees what its listening socket's callback works on, and leaves both the socket open
+ * and the callback registered (DPDK 22.11, memif_socket_remove_device): who connects then would
+ * crash us, and nobody could listen there again. */
+void peer_unplugged(const struct dpdk_device *d)
+{
+	int i = is_memif(d) && d->listen[0] ? listener_find(d->listen) : -1;
+	const struct dirent *e;
+	DIR *fds;
+
+	if (i < 0 || !listeners[i].users || --listeners[i].users)
+		return;
+	fds = opendir("/proc/self/fd");
+	while (fds && (e = readdir(fds))) {
+		int fd = atoi(e->d_name);
+
+		if (fd > STDERR_FILENO && listens_at(fd, d))
+			park(fd);
+	}
+	if (fds)
+		closedir(fds);
 }

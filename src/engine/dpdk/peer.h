@@ -14,5 +14,9 @@ int peer_parse(struct dpdk_device *d, struct reason *r);
 /* Does somebody listen where this device will connect? 0 (also when none is needed, or it can't be
  * told), -ENOTCONN with the reason. Nobody is connected to. */
 int peer_check(const struct dpdk_device *d, struct reason *r);
-/* Removes the socket that a dead process left where this device will listen. */
-void peer_sweep(const struct dpdk_device *d);
+/* Makes way where this device will listen: removes what a dead process left. 0, -EBUSY with the
+ * reason: somebody listens there (net_vhost would take it from them). */
+int peer_take_socket(const struct dpdk_device *d, struct reason *r);
+/* After plugging it, and after unplugging it: closes the socket that its driver forgets. */
+void peer_plugged(const struct dpdk_device *d);
+void peer_unplugged(const struct dpdk_device *d);

@@ -147,10 +147,15 @@ static inline uint16_t receive(struct dpdk_queue *q, struct rte_mbuf **mbufs)
 
 	thread_known();
 	n = rte_eth_rx_burst(q->port_id, (uint16_t)q->base.idx, mbufs, BATCH_SIZE);
+	if (n == 0 && ++q->n_empty % ARM_AFTER == 0) {
+		/* Again and again: some devices wake us for nothing (vhost), and an event that
+		 * nobody reads would keep the worker awake. */
+		arm(q);
+		/* What came before wakes nobody. */
+		n = rte_eth_rx_burst(q->port_id, (uint16_t)q->base.idx, mbufs, BATCH_SIZE);
+	}
 	if (n > 0)
 		q->n_empty = 0;
-	else if (++q->n_empty == ARM_AFTER)
-		arm(q);
 	return n;
 }
 

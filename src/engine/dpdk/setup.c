@@ -242,12 +242,12 @@ static int bring_up(struct dpdk_port *p, const struct port_settings *s, uint32_t
 		err = rte_eth_dev_start(p->port_id);
 	said = eal_listen_end();
 	if (err && !r->what[0])
-		reason_set(r, err, device_remedy(&p->device, said), "%s does not start: %s",
-			p->device.name, *said ? said : strerror(-err));
+		err = reason_set(r, device_error(err, said), device_remedy(&p->device, said),
+			"%s does not start: %s", p->device.name, *said ? said : strerror(-err));
 	return err;
 }
 
-static bool is_eventfd(int fd)
+static bool is_a(int fd, const char *kind)
 {
 	char path[64], target[64];
 	ssize_t n;
@@ -257,7 +257,7 @@ static bool is_eventfd(int fd)
 	if (n < 0)
 		return false;
 	target[n] = '\0';
-	return strstr(target, "[eventfd]") != NULL;
+	return strstr(target, kind) != NULL;
 }
 
 static void find_wait_fds(struct dpdk_port *p)
@@ -267,9 +267,11 @@ static void find_wait_fds(struct dpdk_port *p)
 		struct dpdk_queue *q = &p->queues[i];
 		int fd = rte_eth_dev_rx_intr_ctl_q_get_fd(p->port_id, (uint16_t)i);
 
-		if (fd < 0)
+		/* net_vhost's collects events that nobody reads, and none that its peer sends with
+		 * frames (rte_eth_vhost.c, eth_vhost_update_intr): it would never sleep again. */
+		if (fd < 0 || is_a(fd, "[eventpoll]"))
 			continue;
-		q->is_eventfd = is_eventfd(fd);
+		q->is_eventfd = is_a(fd, "[eventfd]");
 		if (!q->is_eventfd || rte_eth_dev_rx_intr_enable(p->port_id, (uint16_t)i) == 0)
 			q->wait_fd = fd;
 	}
@@ -414,8 +416,10 @@ static void port_free(struct dpdk_port *p, bool plugged)
 {
 	uint64_t lost = 0;
 
-	if (plugged)
+	if (plugged) {
 		device_unplug(p->port_id);
+		peer_unplugged(&p->device);
+	}
 	for (uint32_t i = 0; p->queues && i < p->base.n_queues; i++) {
 		struct dpdk_queue *q = &p->queues[i];
 
