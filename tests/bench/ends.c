@@ -7,12 +7,15 @@
  *   ends ping ENDPOINT CONNECTIONS SECONDS [SIZE]   one message in flight on each
  *   ends once ENDPOINT                       reads a request, answers 64 bytes, closes
  *   ends connect ENDPOINT AT-A-TIME SECONDS  connect, 64 bytes, answer, close
+ *   ends stream ENDPOINT SIZE SECONDS        one connection, writes of SIZE
+ *   ends transfer ENDPOINT SIZE SECONDS      connect, SIZE bytes, close, one after another
  *
  * Servers run until stdin closes. Clients print a line of JSON. An endpoint is as in
  * tests/relay/endpoint.h.
  */
 #include "../relay/endpoint.h"
 
+#include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
@@ -20,7 +23,7 @@
 
 #define MEMORY	 (1 << 20) /* bytes of the memfd that bulk sends over and over */
 #define MESSAGES 64
-#define BUCKETS	 4096 /* of latencies, in steps of 1/16 octave of a nanosecond */
+#define BUCKETS	 4096 /* of latencies, in steps of 1/64 octave of a nanosecond */
 
 struct conn {
 	int fd;
@@ -43,9 +46,9 @@ static uint64_t now_ns(void)
 
 static void latency_add(uint64_t ns)
 {
-	unsigned int log = 63 - (unsigned int)__builtin_clzll(ns | 16);
+	unsigned int log = 63 - (unsigned int)__builtin_clzll(ns | 64);
 
-	buckets[log * 16 + ((ns >> (log - 4)) & 15)]++;
+	buckets[log * 64 + ((ns >> (log - 6)) & 63)]++;
 	n_done++;
 }
 
@@ -54,10 +57,10 @@ static double latency_at(double part)
 {
 	uint64_t want = (uint64_t)((double)n_done * part), seen = 0;
 
-	for (unsigned int i = 64; i < BUCKETS; i++) {
+	for (unsigned int i = 6 * 64; i < BUCKETS; i++) {
 		seen += buckets[i];
 		if (seen > want)
-			return (double)((16ull + i % 16) << (i / 16 - 4)) / 1000;
+			return (double)((64ull + i % 64) << (i / 64 - 6)) / 1000;
 	}
 	return 0;
 }
@@ -260,6 +263,57 @@ static int small(const struct endpoint *to, unsigned int n, double seconds, size
 	return n_failed != 0;
 }
 
+static int dial(const struct endpoint *to)
+{
+	int fd = endpoint_socket(to, 0, 0);
+
+	if (fcntl(fd, F_SETFL, 0) < 0 ||
+		connect(fd, (const struct sockaddr *)&to->addr, to->addr_size))
+		die("connect");
+	return fd;
+}
+
+/* The end of the answer says that everything has arrived. */
+static void finish(int fd)
+{
+	shutdown(fd, SHUT_WR);
+	while (recv(fd, buffer, sizeof(buffer), 0) > 0)
+		;
+	close(fd);
+}
+
+static void send_whole(int fd, size_t size)
+{
+	while (size) {
+		ssize_t n = send(
+			fd, buffer, size < sizeof(buffer) ? size : sizeof(buffer), MSG_NOSIGNAL);
+
+		if (n < 0)
+			die("send");
+		size -= (size_t)n;
+	}
+}
+
+static int stream(const struct endpoint *to, size_t size, double seconds, bool transfers)
+{
+	uint64_t begin = now_ns(), end = begin + (uint64_t)(seconds * 1e9);
+	int fd = transfers ? -1 : dial(to);
+
+	do {
+		if (transfers)
+			fd = dial(to);
+		send_whole(fd, size);
+		n_done++;
+		if (transfers)
+			finish(fd);
+	} while (now_ns() < end);
+	if (!transfers)
+		finish(fd);
+	printf("{\"done\": %llu, \"rate\": %.1f}\n", (unsigned long long)n_done,
+		(double)n_done * 1e9 / (double)(now_ns() - begin));
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct endpoint to;
@@ -270,13 +324,16 @@ int main(int argc, char **argv)
 	if (argc == 3)
 		return serve(argv[1], argv[2]);
 	if (argc < 5) {
-		fprintf(stderr, "usage: ends sink|echo|once ENDPOINT | bulk|ping|connect ENDPOINT "
-				"N AMOUNT\n");
+		fprintf(stderr,
+			"usage: ends sink|echo|once ENDPOINT | bulk|ping|connect|stream|transfer "
+			"ENDPOINT N AMOUNT\n");
 		return 2;
 	}
 	to = endpoint_parse(argv[2]);
 	n = (unsigned int)atoi(argv[3]);
 	amount = atof(argv[4]);
+	if (!strcmp(argv[1], "stream") || !strcmp(argv[1], "transfer"))
+		return stream(&to, n, amount, argv[1][0] == 't');
 	if (!strcmp(argv[1], "bulk"))
 		return bulk(&to, n, (uint64_t)amount);
 	return small(

@@ -10,20 +10,15 @@ median of the ratios of the same turn. What is not installed is left out and sai
 import json
 import os
 import re
-import shutil
-import signal
 import socket
 import statistics
 import subprocess
-import sys
-import tempfile
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "relay"))
-from harness import isolate  # noqa: E402  pylint: disable=wrong-import-position
+import relays
+from relays import (cpu_seconds, culvert, ends, folder, go_build, go_proxy, haproxy, nginx, server,
+                    start, stop)
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-CULVERT, ENDS = os.environ["CULVERT"], os.environ["ENDS"]
 ALLOCATED = os.environ.get("ALLOCATED_LIBRARY", "")
 ROUNDS = int(os.environ.get("ROUNDS", "6"))
 GIGABYTES = float(os.environ.get("GIGABYTES", "2"))
@@ -31,162 +26,6 @@ TURNS = int(os.environ.get("TURNS", "9"))
 SECONDS = float(os.environ.get("DURATION", "0.7"))
 COPIES = 3  # rounds of the 1 MB copies
 IDLE = 1000
-
-folder = tempfile.mkdtemp(prefix="culvert-bench-")
-running = []
-
-
-def start(argv, **more):
-    more.setdefault("stderr", subprocess.PIPE)
-    p = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **more)
-    running.append(p)
-    return p
-
-
-def stop(p):
-    """Ends a process of ours: gently first, for some write their sums at the end."""
-    for stream in (p.stdin,):
-        try:
-            stream.close()
-        except OSError:
-            pass
-    if p.poll() is None:
-        p.terminate()
-        try:
-            p.wait(10)
-        except subprocess.TimeoutExpired:
-            p.kill()
-    p.wait()
-    for stream in (p.stdout, p.stderr):
-        if stream:
-            stream.close()
-    if p in running:
-        running.remove(p)
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def until_listening(port, p):
-    end = time.monotonic() + 20
-    while time.monotonic() < end and p.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            time.sleep(0.02)
-    raise SystemExit(f"{p.args[0]} does not listen on port {port}: exit {p.poll()}")
-
-
-def config(name, text):
-    where = os.path.join(folder, name)
-    with open(where, "w", encoding="ascii") as f:
-        f.write(text)
-    return where
-
-
-def culvert(engine):
-    def run(target, env=None):
-        p = start([CULVERT, "relay", "tcp:127.0.0.1:0", f"tcp:127.0.0.1:{target}", "--set",
-                   f"engine={engine}"], env=dict(os.environ, **(env or {})))
-        port = None
-        for line in p.stderr:
-            found = re.search(r"listening on tcp:127.0.0.1:(\d+)", line)
-            port = int(found[1]) if found else port
-            if "ready" in line:
-                return p, port
-        raise SystemExit("culvert does not start")
-    return run
-
-
-def haproxy(name, options):
-    binary = shutil.which("haproxy") or shutil.which("/usr/sbin/haproxy")
-
-    def run(target):
-        port = free_port()
-        conf = config(name, f"""global
- nbthread 1
- maxconn 6000
-defaults
- mode tcp
- timeout connect 10s
- timeout client 1h
- timeout server 1h
-{options}
-listen l
- bind 127.0.0.1:{port} backlog 4096
- server s 127.0.0.1:{target}
-""")
-        p = start([binary, "-q", "-db", "-f", conf])
-        until_listening(port, p)
-        return p, port
-    return run if binary else None
-
-
-def nginx():
-    binary = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
-    module = "/usr/lib/nginx/modules/ngx_stream_module.so"
-    if not binary or not os.path.exists(module):
-        return None
-
-    def run(target):
-        port = free_port()
-        conf = config("nginx", f"""load_module {module};
-daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/nginx.log crit;
-worker_rlimit_nofile 20000;
-events {{ worker_connections 16000; }}
-stream {{ server {{ listen 127.0.0.1:{port} backlog=4096; proxy_pass 127.0.0.1:{target};
- proxy_timeout 1h; }} }}
-""")
-        p = start([binary, "-e", folder + "/nginx.log", "-c", conf])
-        until_listening(port, p)
-        return p, port
-    return run
-
-
-def go_build(source):
-    go = shutil.which("go")
-    if not go:
-        return None
-    out = os.path.join(folder, os.path.splitext(source)[0])
-    # One file and the standard library: no module and no network is needed.
-    env = dict(os.environ, GO111MODULE="off", GOCACHE=folder + "/go-cache", GOPATH=folder + "/go",
-               CGO_ENABLED="0")
-    p = subprocess.run([go, "build", "-o", out, os.path.join(HERE, source)], env=env, check=False,
-                       capture_output=True, text=True)
-    if p.returncode:
-        print(f"go build {source}: {p.stderr}")
-        return None
-    return out
-
-
-def go_proxy():
-    binary = go_build("go_proxy.go")
-
-    def run(target):
-        port = free_port()
-        p = start([binary, f"127.0.0.1:{port}", f"127.0.0.1:{target}"],
-                  env=dict(os.environ, GOMAXPROCS="1"))
-        until_listening(port, p)
-        return p, port
-    return run if binary else None
-
-
-def cpu_seconds(pid):
-    """Time on a processor, of all its threads, in the scheduler's nanoseconds where it can."""
-    total = 0.0
-    for task in os.listdir(f"/proc/{pid}/task"):
-        try:
-            with open(f"/proc/{pid}/task/{task}/schedstat", encoding="ascii") as f:
-                total += int(f.read().split()[0]) / 1e9
-        except OSError:
-            with open(f"/proc/{pid}/task/{task}/stat", encoding="ascii") as f:
-                fields = f.read().rpartition(")")[2].split()
-            total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return total
 
 
 def memory(pid):
@@ -202,23 +41,6 @@ def pipes(pid):
         except OSError:
             pass
     return n
-
-
-def ends(mode, port, *args):
-    """Runs one client of ends; its figures."""
-    p = subprocess.run([ENDS, mode, f"tcp:127.0.0.1:{port}", *map(str, args)], capture_output=True,
-                       text=True, check=False, timeout=300)
-    if not p.stdout:
-        raise SystemExit(f"ends {mode}: {p.stderr}")
-    got = json.loads(p.stdout)
-    if got.get("failed"):
-        print(f"ends {mode}: {got['failed']} failed")
-    return got
-
-
-def server(mode):
-    p = start([ENDS, mode, "tcp:127.0.0.1:0"])
-    return p, int(p.stdout.readline().rsplit(":", 1)[1])
 
 
 def bulk(connections):
@@ -392,8 +214,7 @@ def copies_of_ours(binary, engine):
 
 
 def main():
-    print(f"namespace of its own: {'yes' if isolate(True) else 'no'}; {os.cpu_count()} processors, "
-          f"Linux {os.uname().release}, load {os.getloadavg()[0]:.1f}")
+    relays.say_where()
     contestants = {
         "no relay": None,
         "culvert auto": culvert("auto"),
@@ -414,11 +235,4 @@ def main():
     copies()
 
 
-# A time limit ends us by SIGTERM: what we started ends too.
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-try:
-    main()
-finally:
-    for process in list(running):
-        stop(process)
-    shutil.rmtree(folder, ignore_errors=True)
+relays.run(main)

@@ -76,7 +76,7 @@ def compare(kind, measure, target, sizes):
 
 
 def main():
-    relays.say_where(ROUNDS)
+    relays.say_where()
     kinds = os.environ.get("KINDS", "messages,streams,transfers").split(",")
     for kind, measure, mode, most in (("messages", messages, "echo", MESSAGE_MOST),
                                       ("streams", streams, "sink", SIZES[-1]),

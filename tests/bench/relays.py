@@ -190,10 +190,10 @@ def server(mode):
     return p, int(p.stdout.readline().rsplit(":", 1)[1])
 
 
-def say_where(rounds):
+def say_where():
     """Into a namespace of its own, and a line of what the figures were measured on."""
     print(f"namespace of its own: {'yes' if isolate(True) else 'no'}; {os.cpu_count()} processors, "
-          f"Linux {os.uname().release}, load {os.getloadavg()[0]:.1f}; {rounds} rounds", flush=True)
+          f"Linux {os.uname().release}, load {os.getloadavg()[0]:.1f}", flush=True)
 
 
 def run(main):
