@@ -43,6 +43,10 @@ struct dpdk_port {
 	 * since when it has lost it (0: it hasn't). Control's. */
 	uint64_t opened_ns, lost_ns;
 	bool was_up;
+	/* net_af_packet's sockets, and what the kernel dropped at them. Control's. */
+	int packet_fds[16];
+	uint32_t n_packet_fds;
+	uint64_t packet_drops;
 };
 
 extern const struct queue_ops dpdk_queue_ops;
