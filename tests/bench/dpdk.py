@@ -4,8 +4,10 @@ devices, cores and peer process, in turns, in one run.
 
 The forwarder joins a device to another; what is counted is what it received and sent on the first.
 Where no peer has to keep up, a second is one of the forwarding thread's CPU time, so that other
-programs on the machine don't count.
+programs on the machine don't count. Elsewhere all of it runs at the head of the queue for CPU time.
+With af_packet the peer's sends are the slowest part: both forwarders keep up with it or fall behind.
 """
+import atexit
 import json
 import os
 import re
@@ -18,6 +20,7 @@ import tempfile
 import time
 
 ROUNDS = int(os.environ.get("CULVERT_BENCH_ROUNDS", "3"))
+TRIES = 3  # of a round in which a peer does not come up or stalls
 SECONDS = 3.0
 PATIENCE = 30.0
 
@@ -162,6 +165,32 @@ def measure(who, case, cores):
                     p.end()
 
 
+def measure_again(who, case, cores):
+    """The figure of a try that went well."""
+    for left in reversed(range(TRIES)):
+        try:
+            return measure(who, case, cores)
+        except (Failed, subprocess.SubprocessError, ValueError) as e:
+            if left == 0:
+                raise
+            print(f"{case:10} once more: {e}", flush=True)
+
+
+def first_in_line():
+    """Our programs before others': by niceness, and that of our session, until we end, where the
+    kernel shares CPU time by sessions (man 7 sched, autogroup)."""
+    os.setpriority(os.PRIO_PROCESS, 0, -20)
+    group = "/proc/self/autogroup"
+
+    def put(nice):
+        with open(group, "w", encoding="utf-8") as f:
+            f.write(nice)
+    if os.path.exists(group):
+        with open(group, encoding="utf-8") as f:
+            atexit.register(put, f.read().split()[-1])
+        put("-20")
+
+
 def enter():
     """Into a network namespace with two veth pairs, p0-a0 and p1-b0."""
     if os.environ.get("CULVERT_BENCH_INSIDE") != "1":
@@ -180,6 +209,7 @@ def main():
         print("left out: needs root, dpdk-testpmd (package dpdk) and two CPUs")
         return
     enter()
+    first_in_line()
     program = os.path.abspath(sys.argv[1])
     wanted = sys.argv[2:] or CASES
 
@@ -194,7 +224,7 @@ def main():
         try:
             for _ in range(ROUNDS):
                 for who, rates in figures.items():
-                    rates.append(measure(who, case, cores))
+                    rates.append(measure_again(who, case, cores))
         except (Failed, subprocess.SubprocessError, ValueError) as e:
             print(f"{case:10} no figure: {e}", flush=True)
             continue

@@ -11,8 +11,6 @@
 #include "engine/dpdk/slots.h"
 #include "frame/pool.h"
 
-/* Tries to put what is left of a batch on a full ring before it is dropped. */
-#define TX_TRIES 4
 /* Empty receive calls after which the device is asked for an interrupt: half of those after which
  * the worker sleeps (worker.c, IDLE_TURNS), so that what comes meanwhile is polled. */
 #define ARM_AFTER 32
@@ -202,16 +200,18 @@ static inline struct rte_mbuf *mbuf_of(const struct slots *s, const struct frame
 	return m;
 }
 
-/* Bounded tries; what does not fit is freed. Returns how many were sent, and their bytes of
- * `bytes`, which are those of all. */
+/* As long as the driver takes some; what does not fit is freed. bytes: of all n. Returns how many
+ * were sent. */
 static uint16_t transmit(struct queue *base, struct rte_mbuf **mbufs, uint16_t n, uint64_t bytes)
 {
 	struct dpdk_queue *q = of(base);
-	uint16_t sent = 0;
+	uint16_t sent = 0, taken;
 
-	for (int i = 0; sent < n && i < TX_TRIES; i++)
-		sent = (uint16_t)(sent + rte_eth_tx_burst(q->port_id, (uint16_t)base->idx,
-						 mbufs + sent, (uint16_t)(n - sent)));
+	do {
+		taken = rte_eth_tx_burst(
+			q->port_id, (uint16_t)base->idx, mbufs + sent, (uint16_t)(n - sent));
+		sent = (uint16_t)(sent + taken);
+	} while (sent < n && taken > 0);
 	if (__builtin_expect(sent < n, 0)) {
 		for (uint16_t i = sent; i < n; i++)
 			bytes -= mbufs[i]->pkt_len;

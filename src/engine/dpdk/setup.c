@@ -540,7 +540,6 @@ const struct engine_ops dpdk_engine = {
 	.probe = probe,
 	.open = open_port,
 	.stop = stop_port,
-
 	.close = close_port,
 	.memory_take = memory_take,
 	.memory_give = slots_memory_give,
