@@ -54,6 +54,8 @@ static int check_restart(const struct daemon *d, const struct config *c, struct 
 		what = "engine";
 	else if (c->fast_path != old->fast_path)
 		what = "forward: fast_path";
+	else if (c->max_connections != old->max_connections)
+		what = "max_connections";
 	else if (strcmp(c->socket, old->socket) != 0 || strcmp(c->http, old->http) != 0)
 		what = "control";
 	if (what)

@@ -75,7 +75,7 @@ struct config {
 	char http[128];		      /* "ADDRESS:PORT"; empty: none */
 	uint32_t log;		      /* enum log_level */
 	uint64_t drain_ns;
-	uint64_t max_connections; /* of all routes; 0: what the descriptors allow */
+	uint32_t max_connections; /* of all routes; 0: what the descriptors allow */
 	bool once; /* the routes only send files: the daemon ends when they are sent */
 };
 

@@ -478,6 +478,7 @@ static const struct key top_keys[] = {
 	{"control", set_control},
 	{"log", set_word, CONFIG(log), .right = "error, warn, info or debug", .parse = parse_log},
 	{"drain", set_duration, CONFIG(drain_ns)},
+	{"max_connections", set_number, CONFIG(max_connections), 1, UINT32_MAX},
 	{NULL},
 };
 

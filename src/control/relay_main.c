@@ -59,7 +59,7 @@ static int take_all(const struct relay_main *m, struct config *c, struct reason 
 	for (uint32_t i = 0; i < c->n_routes; i++)
 		c->once &= c->routes[i]->settings.listen.kind == ENDPOINT_FILE;
 	c->workers = m->workers;
-	c->max_connections = m->max_connections;
+	c->max_connections = (uint32_t)m->max_connections;
 	c->drain_ns = m->drain_ns;
 	return err ? err : config_check(c, r);
 }

@@ -7,7 +7,7 @@
 
 struct relay_main {
 	unsigned int workers;
-	uint64_t max_connections; /* 0: what the descriptors allow */
+	uint64_t max_connections; /* at most UINT32_MAX; 0: what the descriptors allow */
 	uint64_t drain_ns;
 	const char *socket, *http;	   /* as under `control:`; NULL: none */
 	const char *sets[RELAY_MAIN_ARGS]; /* KEY=VALUE, for every route */

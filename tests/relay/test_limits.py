@@ -1,7 +1,8 @@
 """Limits and times: how long, how many, how fast, who."""
+import json
 import time
 
-from harness import (SLOW, Listener, Relay, Server, ask, check, connect, echo, ended, equal,
+from harness import (CULVERT, SLOW, Listener, Relay, Server, ask, check, connect, echo, ended, equal,
                      eventually, load, main, path, receive, saying, try_connection, wait_readable)
 
 
@@ -50,6 +51,31 @@ def test_connect_timeout():
     took = time.monotonic() - began
     check(0.3 < took < 10 * SLOW, f"given up after {took:.1f} s, want 0.5")
     relay.stop()
+
+
+def test_max_connections_of_all_routes():
+    """By the command line and by the configuration: over two routes together."""
+    target = Listener(handler=echo)
+    config = path("culvert.yaml")
+    with open(config, "w", encoding="utf-8") as f:
+        f.write(json.dumps({"max_connections": 3, "relay": [
+            {"listen": "tcp:127.0.0.1:0", "to": [target.where]} for _ in range(2)]}))
+    for command in ([CULVERT, "run", "--config", config, "--socket", path("control.sock")],
+                    [CULVERT, "relay", "tcp:127.0.0.1:0", target.where, "tcp:127.0.0.1:0",
+                     target.where, "--max-connections", "3"]):
+        relay = Relay(command=command)
+        clients = [relay.connect(where=relay.all()[i % 2]) for i in range(3)]
+        check(all(served(relay, c) for c in clients), "three are served")
+        more = [relay.connect(where=where) for where in relay.all()]
+        for c in more:
+            c.sendall(b"x")
+        check(not any(wait_readable(c, 0.3) for c in more), "a fourth waits, on either route")
+        for c in clients:
+            c.close()
+        equal([receive(c, 1) for c in more], [b"x", b"x"], "they are served when others end")
+        for c in more:
+            c.close()
+        relay.stop()
 
 
 def test_max_connections():

@@ -42,7 +42,7 @@ static void everything(void **state)
 		     "  - { name: web, listen: \"tcp:127.0.0.1:80\", when: always,\n"
 		     "      to: [\"tcp:10.0.0.2:80\", \"tcp:10.0.0.3:80\"] }\n"
 		     "control: { socket: /tmp/s, http: \"127.0.0.1:9464\" }\n"
-		     "log: debug\ndrain: 500ms\n");
+		     "log: debug\ndrain: 500ms\nmax_connections: 5000\n");
 
 	assert_int_equal(c->workers, 2);
 	assert_int_equal(c->slots, 16384);
@@ -70,6 +70,7 @@ static void everything(void **state)
 	assert_string_equal(c->http, "127.0.0.1:9464");
 	assert_int_equal(c->log, LOG_LEVEL_DEBUG);
 	assert_int_equal(c->drain_ns, 500000000);
+	assert_int_equal(c->max_connections, 5000);
 	config_free(c);
 }
 
@@ -112,6 +113,7 @@ static void wrong_types(void **state)
 	bad("ports: [{device: a, busy: 3}]\n", "busy: \"3\"", "true or false");
 	bad("ports: [{device: a, mode: fast}]\n", "mode: \"fast\"", "zero-copy");
 	bad("ports: [{device: a, rx_ring: 1000}]\n", "1000 is no power of two", "2048");
+	bad("ports: [a]\nmax_connections: 0\n", "c.yaml:2: max_connections: \"0\"", "from 1");
 	bad("ports: [a]\ndrain: soon\n", "c.yaml:2: drain: \"soon\"", "10s");
 	bad("ports: [a]\nengine: fast\n", "engine: \"fast\"", "auto, af_xdp, dpdk or relay");
 	bad("ports: [a]\nlog: loud\n", "log: \"loud\"", "error, warn");
