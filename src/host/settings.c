@@ -38,8 +38,8 @@
  * there (measured). doctor says so.
  */
 static const char *const merging[] = {"rx-gro", "rx-gro-hw", "rx-lro"};
-static const char *const vlan[] = {
-	"rx-vlan-hw-parse", "rx-vlan-filter", "rx-vlan-stag-hw-parse", "rx-vlan-stag-filter"};
+static const char *const stripping[] = {"rx-vlan-hw-parse", "rx-vlan-stag-hw-parse"};
+static const char *const filters[] = {"rx-vlan-filter", "rx-vlan-stag-filter"};
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -67,7 +67,8 @@ static void add_word(char *text, size_t size, const char *format, ...)
 	va_end(args);
 }
 
-/* Which of names are on and can be turned off; on and fixed ones go into refused. */
+/* Which of names are on and can be turned off; on and fixed ones go into refused, unless that is
+ * NULL. */
 static void plan_features(const struct host_features *f, const char *const *names, size_t n,
 	struct host_undo *u, char *refused, size_t refused_size)
 {
@@ -80,7 +81,7 @@ static void plan_features(const struct host_features *f, const char *const *name
 			u->n_features < HOST_UNDO_FEATURES_MAX)
 			snprintf(u->features[u->n_features++], sizeof(u->features[0]), "%s",
 				names[i]);
-		else if (host_feature_active(f, idx))
+		else if (refused && host_feature_active(f, idx))
 			add_word(refused, refused_size, "%s", names[i]);
 	}
 }
@@ -105,8 +106,13 @@ static int plan(const struct host_link *link, const struct host_settings_wanted 
 			strerror(-err));
 	if (!err && wanted->gro_off)
 		plan_features(f, merging, COUNT(merging), u, refused, refused_size);
-	if (!err && wanted->vlan_off)
-		plan_features(f, vlan, COUNT(vlan), u, refused, refused_size);
+	if (!err && wanted->vlan_off) {
+		plan_features(f, stripping, COUNT(stripping), u, refused, refused_size);
+		/* virtio_net's can't be turned off; a promiscuous device passes it by (virtio 1.2,
+		 * 5.1.6.5.1). */
+		plan_features(f, filters, COUNT(filters), u, wanted->promiscuous ? NULL : refused,
+			refused_size);
+	}
 	free(f);
 	return err;
 }

@@ -144,6 +144,35 @@ def veth(port, host, device, queues=1, mtu=1500, ipv6=False):
     run("ip", "link", "set", port, "up")
 
 
+def nic(port, host, device, mtu=1500, ipv6=False):
+    """The same over a guest's NICs (tests/vm): both are there, wired to each other outside."""
+    for name in (port, device):  # an end may still be on its way back from a host that is gone
+        wait_for(f"device {name}", lambda: link(name))
+        run("ip", "link", "set", name, "down", "mtu", mtu)
+    run("ip", "link", "set", device, "netns", host.pid)
+    quiet(port)
+    if not ipv6:
+        host.run("sysctl", "-qw", f"net.ipv6.conf.{device}.disable_ipv6=1")
+    else:
+        host.run("sysctl", "-qw", f"net.ipv6.conf.{device}.accept_dad=0")
+    # GRO would hold TCP frames back at the end and others overtake them there; so would fq_codel.
+    host.run("ethtool", "-K", device, "gro", "off")
+    host.run("tc", "qdisc", "replace", "dev", device, "root", "pfifo")
+    host.run("ip", "link", "set", device, "up")
+    run("ip", "link", "set", port, "up")
+    for name, where in ((port, None), (device, host)):
+        wait_for(f"carrier of {name}", lambda: link(name, where)["operstate"] == "UP")
+
+
+def nics_name():
+    """tests/vm/guest.py numbers the addresses of its NICs."""
+    for item in json.loads(run("ip", "-j", "link", "show").stdout):
+        address = item.get("address", "")
+        if address.startswith("52:54:00:00:00:0"):
+            run("ip", "link", "set", item["ifname"], "down", "name",
+                ("p0", "p1", "a0", "b0")[int(address[-1])])
+
+
 def quiet(port):
     """The machine itself sends nothing on its port: every frame there is one of the test's."""
     run("sysctl", "-qw", f"net.ipv6.conf.{port}.disable_ipv6=1")
@@ -362,8 +391,12 @@ class Machine:
     def __init__(self, queues=(1, 1), mtu=1500, ipv6=False, addresses=False):
         self.a, self.b = Host("a"), Host("b")
         self.hosts = [self.a, self.b]
-        veth("p0", self.a, "a0", queues[0], mtu, ipv6)
-        veth("p1", self.b, "b0", queues[1], mtu, ipv6)
+        if OPTIONS.nics:
+            nic("p0", self.a, "a0", mtu, ipv6)
+            nic("p1", self.b, "b0", mtu, ipv6)
+        else:
+            veth("p0", self.a, "a0", queues[0], mtu, ipv6)
+            veth("p1", self.b, "b0", queues[1], mtu, ipv6)
         self.ports = {"wan": "p0", "lan": "p1"}
         if addresses:
             for i, host, device in ((1, self.a, "a0"), (2, self.b, "b0")):
@@ -433,6 +466,7 @@ def options():
     p.add_argument("--mode", default="copy")
     p.add_argument("--only", default="", help="only the parts whose names contain this")
     p.add_argument("--rounds", type=int, default=0)
+    p.add_argument("--nics", action="store_true", help="in a guest of tests/vm: over its NICs")
     return p.parse_args()
 
 
@@ -447,8 +481,8 @@ def enter():
     for tool in ("unshare", "nsenter", "ip", "ethtool", "sysctl"):
         if not shutil.which(tool):
             skip(f"needs {tool} (packages iproute2, util-linux, ethtool, procps)")
-    space = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=KILL",
-             "--mount-proc", "--"]
+    space = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc",
+             *(["--net"] if "--nics" not in sys.argv else []), "--"]
     tried = subprocess.run([*space, "true"], stderr=subprocess.PIPE, text=True)
     if tried.returncode != 0:
         skip("namespaces are not permitted here: " + tried.stderr.strip())
@@ -460,13 +494,16 @@ def enter():
 def furnish():
     """A private /run, /sys of our network namespace, bpffs."""
     run("mount", "-t", "tmpfs", "tmpfs", "/run")
-    run("mount", "-t", "sysfs", "sysfs", "/sys")
+    if not OPTIONS.nics:
+        run("mount", "-t", "sysfs", "sysfs", "/sys")
     os.makedirs("/sys/fs/bpf", exist_ok=True)
     if run("mount", "-t", "bpf", "bpffs", "/sys/fs/bpf", check=False).returncode != 0:
         say("no bpffs here")
     if os.path.isdir("/sys/kernel/debug"):
         run("mount", "-t", "debugfs", "debugfs", "/sys/kernel/debug", check=False)
     run("ip", "link", "set", "lo", "up")
+    if OPTIONS.nics:
+        nics_name()
     os.makedirs(RUN_DIR, exist_ok=True)
 
 
