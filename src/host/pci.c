@@ -241,7 +241,9 @@ int host_pci_bindable(
 			"kernel's command line",
 			"there is no IOMMU, which vfio-pci needs");
 	if (!nic->iommu_group[0] && !vfio->noiommu)
-		return reason_set(ret_reason, -EOPNOTSUPP, NULL,
+		return reason_set(ret_reason, -EOPNOTSUPP,
+			"another slot (of a QEMU guest: iommu_platform=on), or, guarding no "
+			"memory, echo Y > /sys/module/vfio/parameters/enable_unsafe_noiommu_mode",
 			"%s is behind no IOMMU, which vfio-pci needs", nic->address);
 	if (nic->group_others)
 		return reason_set(ret_reason, -EBUSY,

@@ -1,0 +1,150 @@
+/* What doctor says of PCI controllers, from a made-up sysfs: can they be bound, what would be lost,
+ * and the commands there and back. */
+#include "unit.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "control/doctor_internal.h"
+#include "host/addresses.h"
+
+#define DEVICES "sys/bus/pci/devices"
+
+static char root[64];
+
+static void put(const char *path, const char *text)
+{
+	char at[256];
+	FILE *f;
+
+	snprintf(at, sizeof(at), "%s/%s", root, path);
+	for (char *slash = at + strlen(root) + 1; (slash = strchr(slash, '/')); slash++) {
+		*slash = '\0';
+		assert_true(mkdir(at, 0755) == 0 || errno == EEXIST);
+		*slash = '/';
+	}
+	f = fopen(at, "we");
+	assert_non_null(f);
+	fputs(text, f);
+	assert_int_equal(fclose(f), 0);
+}
+
+static void point(const char *path, const char *target)
+{
+	char at[256];
+
+	snprintf(at, sizeof(at), "%s/%s", root, path);
+	assert_int_equal(symlink(target, at), 0);
+}
+
+/* An interface that carries a default route; 0: this machine has none. */
+static uint32_t route_ifindex(void)
+{
+	uint32_t *routes = NULL, ifindex;
+	size_t n = 0;
+
+	if (host_default_routes(&routes, &n, NULL))
+		n = 0;
+	ifindex = n ? routes[0] : 0;
+	free(routes);
+	return ifindex;
+}
+
+static int make_root(void **state)
+{
+	char ifindex[16];
+
+	snprintf(root, sizeof(root), "/tmp/culvert-doctor-XXXXXX");
+	assert_non_null(mkdtemp(root));
+	put(DEVICES "/0000:03:00.0/class", "0x020000\n");
+	put(DEVICES "/0000:03:00.0/vendor", "0x8086\n");
+	put(DEVICES "/0000:03:00.0/device", "0x10c9\n");
+	put(DEVICES "/0000:03:00.0/net/enp3s0/ifindex", "1000000\n");
+	point(DEVICES "/0000:03:00.0/driver", "../../../bus/pci/drivers/igb");
+	point(DEVICES "/0000:03:00.0/iommu_group", "../../../kernel/iommu_groups/12");
+	put("sys/kernel/iommu_groups/12/devices/0000:03:00.0", "");
+	put(DEVICES "/0000:04:00.0/class", "0x020000\n");
+	point(DEVICES "/0000:04:00.0/driver", "../../../bus/pci/drivers/vfio-pci");
+	put(DEVICES "/0000:06:00.0/class", "0x020000\n");
+	snprintf(ifindex, sizeof(ifindex), "%u\n", route_ifindex());
+	put(DEVICES "/0000:06:00.0/net/eth9/ifindex", ifindex);
+	point(DEVICES "/0000:06:00.0/driver", "../../../bus/pci/drivers/virtio-pci");
+	put("sys/bus/pci/drivers/vfio-pci/bind", "");
+	put("proc/meminfo", "HugePages_Total: 64\nHugePages_Free: 60\nHugepagesize: 2048 kB\n");
+	return 0;
+}
+
+static int remove_root(void **state)
+{
+	char command[128];
+
+	snprintf(command, sizeof(command), "rm -rf %s", root);
+	return system(command);
+}
+
+static const struct doctor_check *check_of(const struct doctor *d, const char *subject)
+{
+	const struct doctor_check *found = NULL;
+
+	for (size_t i = 0; i < d->n_checks; i++) {
+		if (strcmp(d->checks[i].subject, subject) == 0) {
+			assert_null(found); /* one line each */
+			found = &d->checks[i];
+		}
+	}
+	assert_non_null(found);
+	return found;
+}
+
+static void says(const char *text, const char *words)
+{
+	if (!strstr(text, words))
+		fail_msg("\"%s\" is not in \"%s\"", words, text);
+}
+
+static void test_each_controller_has_its_line(void **state)
+{
+	const struct doctor_check *c;
+	struct doctor d = {0};
+
+	doctor_pci(&d, root);
+	assert_int_equal(d.n_checks, 3);
+
+	c = check_of(&d, "0000:03:00.0");
+	assert_int_equal(c->status, DOCTOR_NOTE);
+	says(c->text, "[8086:10c9] driver igb, interface enp3s0, IOMMU group 12; DPDK could have");
+	says(c->text, "binding it takes enp3s0 from the kernel");
+	says(c->remedy, "dpdk-devbind.py --bind=vfio-pci 0000:03:00.0; back: "
+			"dpdk-devbind.py --bind=igb 0000:03:00.0");
+
+	c = check_of(&d, "0000:04:00.0");
+	assert_int_equal(c->status, DOCTOR_OK);
+	says(c->text, "is bound to vfio-pci: DPDK has it as dpdk:0000:04:00.0; back: ");
+
+	c = check_of(&d, "0000:06:00.0");
+	says(c->text, "DPDK can't bind it: ");
+	says(c->text, "IOMMU");
+	assert_true(c->remedy[0]);
+	if (!route_ifindex()) {
+		print_message("this machine has no default route: half of the test is left out\n");
+	} else {
+		assert_int_equal(c->status, DOCTOR_WARN);
+		says(c->text, "IT CARRIES THE DEFAULT ROUTE: BINDING IT TAKES THIS HOST OFF THE "
+			      "NETWORK");
+	}
+	doctor_free(&d);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_each_controller_has_its_line),
+	};
+
+	return cmocka_run_group_tests(tests, make_root, remove_root);
+}
