@@ -152,6 +152,15 @@ static bool halve_rings(struct plan *plan)
 	return halved;
 }
 
+static bool has_dpdk(const struct plan *plan)
+{
+	for (uint32_t i = 0; i < plan->n_ports; i++) {
+		if (strcmp(plan->ports[i].engine->name, "dpdk") == 0)
+			return true;
+	}
+	return false;
+}
+
 static int plan_memory(const struct config *c, struct plan *plan, struct reason *r)
 {
 	uint64_t limit = c->slots ? c->slots : PLAN_SLOTS_MAX, need;
@@ -179,6 +188,8 @@ static int plan_memory(const struct config *c, struct plan *plan, struct reason 
 	plan->slots = c->slots ? c->slots : PLAN_SLOTS_MIN;
 	if (!c->slots && need > plan->slots)
 		plan->slots = (uint32_t)need;
+	if (!c->slots && has_dpdk(plan))
+		plan->slots += PLAN_DPDK_SPARE;
 	return 0;
 }
 

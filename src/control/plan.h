@@ -13,6 +13,7 @@
 #define PLAN_SLOT_SIZE	  4096	/* bytes: igb zero-copy splits frames in smaller ones */
 #define PLAN_SLOTS_MIN	  8192	/* a worker, when the operator leaves it to us */
 #define PLAN_SLOTS_MAX	  65536 /* likewise (256 MiB), unless even the smallest rings need more */
+#define PLAN_DPDK_SPARE	  4096	/* for what is attached later, as DPDK's drivers keep all theirs */
 #define PLAN_DPDK_SLOTS	  512	/* beside a queue's rings: in its hands, and DPDK's caches */
 #define PLAN_RING_DEFAULT 2048	/* descriptors */
 #define PLAN_RING_LEAST	  256	/* rings are not made smaller than this by themselves */

@@ -221,6 +221,10 @@ def late():
         m.reachable()
         expect(all(x["driver"] == 0 for x in f.status()["frames"]), "DPDK keeps slots")
     f.end()
+    f = Culvert(config("dpdk:net_null0", "dpdk:net_null1"))
+    f.ask("attach", "p0", "p1")
+    m.reachable()
+    f.end()
     m.unchanged()
 
 

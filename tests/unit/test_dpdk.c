@@ -262,9 +262,9 @@ static void test_frames_cross_to_other_engines_without_a_copy(void **state)
 static void test_a_port_without_slots_has_memory_of_its_own(void **state)
 {
 	static uint64_t taken[SLOTS];
-	uint32_t n = pool_take(&pools[0], taken, SLOTS - 1024, HOLDER_WORKER);
+	uint32_t n = pool_take(&pools[0], taken, SLOTS - 512, HOLDER_WORKER);
 
-	/* Its rings would have taken more than are left; frames are copied then. */
+	/* DPDK would keep more than are left; frames are copied then. */
 	pool_move(&pools[0], taken, n, HOLDER_WORKER, HOLDER_TX);
 	n_slots_held = n;
 	cross("dpdk:net_ring0", 10);

@@ -173,22 +173,29 @@ static const char *needs_own_memory(const struct dpdk_port *p)
 	return NULL;
 }
 
+/* Does the driver keep mbufs in its rings? Those of virtual devices copy, but for this one. */
+static bool keeps_rings(const struct dpdk_port *p)
+{
+	return p->device.pci || strncmp(p->device.name, "net_virtio_user", 15) == 0;
+}
+
 /* n mbufs for a queue: slots of the shared memory, or where that can't be, mbufs of DPDK's own. */
 static int reserve(
 	struct dpdk_port *p, struct dpdk_queue *q, uint32_t room, uint32_t n, struct reason *r)
 {
+	uint32_t n_slots = keeps_rings(p) ? n : 2 * BATCH_SIZE;
 	const char *why = needs_own_memory(p);
 	int err = 0;
 
 	if (!why)
-		err = slots_reserve(&p->memory->pools[q->base.worker], room, n, &q->slots);
+		err = slots_reserve(&p->memory->pools[q->base.worker], room, n_slots, &q->slots);
 	if (err == -EMSGSIZE)
 		why = "its frames are longer than a slot";
 	else if (err == -ENOBUFS)
 		why = "too few slots are left: give more with `slots:`, or smaller rings";
 	else if (err)
 		why = "no memory for slots";
-	q->n_mbufs = n;
+	q->n_mbufs = why ? n : n_slots;
 	if (!why) {
 		q->mbufs = q->slots->mempool;
 		q->base.pool = q->slots->pool;
