@@ -5,7 +5,6 @@ devices, cores and peer process, in turns, in one run.
 The forwarder joins a device to another; what is counted is what it received and sent on the first.
 Where no peer has to keep up, a second is one of the forwarding thread's CPU time, so that other
 programs on the machine don't count. Elsewhere all of it runs at the head of the queue for CPU time.
-With af_packet the peer's sends are the slowest part: both forwarders keep up with it or fall behind.
 """
 import atexit
 import json
@@ -24,7 +23,9 @@ TRIES = 3  # of a round in which a peer does not come up or stalls
 SECONDS = 3.0
 PATIENCE = 30.0
 
-# name: the forwarder's two devices, and its peer's (device, other device, mode of testpmd).
+GENERATE = "generate"  # frames for p0, more than any packet socket takes
+# name: the forwarder's two devices, and its peer: None, GENERATE, or testpmd with its devices and
+# mode.
 CASES = {
     "net_null": (("net_null0", "net_null1"), None),
     "memif": (("net_memif0,role=server,socket={dir}/memif,socket-abstract=no", "net_null0"),
@@ -32,7 +33,7 @@ CASES = {
     "vhost": (("net_vhost0,iface={dir}/vhost", "net_null0"),
               (("net_virtio_user0,path={dir}/vhost", "net_null0"), "io")),
     "af_packet": (("net_af_packet0,iface=p0", "net_af_packet1,iface=p1"),
-                  (("net_af_packet0,iface=a0",), "txonly")),
+                  GENERATE),
 }
 
 
@@ -128,6 +129,22 @@ class Testpmd(Program):
         return sum(map(int, found[-1])) if found else 0
 
 
+class Generator(Program):
+    """Runs in the kernel, on one core (generate.c): its far end must have NAPI."""
+
+    def __init__(self, program, core):
+        path = os.path.join(os.path.dirname(program), "../tests/net/net_generate")
+        if not os.path.exists(path):
+            raise Failed(f"no {path}: it is built with AF_XDP")
+        subprocess.run(["ethtool", "-K", "p0", "gro", "on"], check=True)
+        super().__init__([path, "a0", "64", str(PATIENCE), str(core)])
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+        super().end()
+
+
 class Culvert(Program):
     thread = "worker-0"
 
@@ -156,7 +173,9 @@ def measure(who, case, cores):
         forwarder = other = None
         try:
             forwarder = who([d.format(dir=where) for d in devices], cores[-1], where)
-            if peer:
+            if peer == GENERATE:
+                other = Generator(os.path.abspath(sys.argv[1]), cores[0])
+            elif peer:
                 other = Testpmd([d.format(dir=where) for d in peer[0]], peer[1], cores[0], cores)
             return forwarder.rate(time.monotonic if peer else forwarder.cpu_s)
         finally:
