@@ -18,6 +18,7 @@ void links_await_peer(struct daemon *d, uint32_t idx, const struct reason *why)
 		log_reason(LOG_LEVEL_WARN, "", why);
 	p->closed = *why;
 	p->link = PORT_LINK_DOWN;
+	p->backoff_s = PORT_BACKOFF_S; /* where it comes and is not to be had */
 	p->retry_ns = daemon_now_ns() + PEER_POLL_NS;
 }
 

@@ -325,6 +325,29 @@ static void put_back_later(void **state)
 	stop(d);
 }
 
+/* A peer that was awaited is there, but not to be had: it is not asked over and over. */
+static void awaited_in_vain(void **state)
+{
+	struct daemon *d = start("ports: ['mem:a']\n");
+	struct daemon_port *p = &d->ports[port_by_name(d, "mem:a")];
+	struct reason r = {0};
+	uint64_t now_ns;
+
+	beside_close(d, 0);
+	beside_join(d);
+	p->backoff_s = 0; /* as of a port that never was open */
+	links_await_peer(d, 0, &r);
+	p->plan.settings.rx_ring = 3; /* refused */
+	now_ns = p->retry_ns;
+	links_retry(d, now_ns);
+	assert_null(p->port);
+	assert_true(p->retry_ns >= now_ns + PORT_BACKOFF_S * SECOND_NS);
+	p->plan.settings.rx_ring = 64;
+	links_retry(d, p->retry_ns);
+	assert_non_null(p->port);
+	stop(d);
+}
+
 /* Whichever descriptor is the first that can't be had: one reason, and nothing is left. */
 static void few_descriptors(void **state)
 {
@@ -403,6 +426,7 @@ int main(void)
 		cmocka_unit_test(reload),
 		cmocka_unit_test(refused),
 		cmocka_unit_test(put_back_later),
+		cmocka_unit_test(awaited_in_vain),
 		cmocka_unit_test(few_descriptors),
 		cmocka_unit_test(several_workers),
 		cmocka_unit_test(readers),

@@ -159,10 +159,6 @@ static const char *needs_own_memory(const struct dpdk_port *p)
 	/* Tells its peer of memory that EAL allocated only (vhost_user.c, add_memory_region). */
 	if (strncmp(name, "net_virtio_user", 15) == 0 && !from_eal)
 		return "its peer is told only of memory from before the ports";
-	/* When a peer comes back it takes mbufs in a thread of its own, and pools are their
-	 * workers' alone (virtio_user_dev.c, virtio_user_dev_server_reconnect). */
-	if (strncmp(name, "net_virtio_user", 15) == 0 && strstr(arguments, "server=1"))
-		return "it takes mbufs in a thread of its own";
 	/* It knows one region of frames, which is EAL's first (rte_eth_memif.c,
 	 * memif_region_init_zc). */
 	if (strncmp(name, "net_memif", 9) == 0 && strstr(arguments, "zero-copy=yes"))
