@@ -1,7 +1,7 @@
 """The relay beside HAProxy, nginx and Go's io.Copy, and no relay at all, in one run.
 
 One relay thread each, ends as cheap as they can be, cubic in a network namespace of its own.
-All are up while a part is measured and take many short turns, each time another one first, so that
+All are up while a part is measured and take many short turns, in another order each time, so that
 what else the machine does hits all alike. Each figure is the median of the turns, each ratio the
 median of the ratios of the same turn. What is not installed is left out and said so.
 
@@ -9,6 +9,7 @@ median of the ratios of the same turn. What is not installed is left out and sai
 """
 import json
 import os
+import random
 import re
 import socket
 import statistics
@@ -92,16 +93,17 @@ PARTS = (("bulk", "sink", (bulk(1), bulk(8)), ROUNDS),
 def contest(contestants):
     """Each contestant's figures, one a turn, under the name of what was measured."""
     results = {name: {} for name in contestants}
+    chance = random.Random(1)
     for title, mode, measures, turns in PARTS:
         target, target_port = server(mode)
         up = {name: run(target_port) if run else (None, target_port)
               for name, run in contestants.items()}
         order = list(up.items())
         for _ in range(turns):
+            chance.shuffle(order)  # nobody always comes behind the same one
             for name, (p, port) in order:
                 for measure in measures:
                     measure(port, p.pid if p else None, results[name])
-            order = order[1:] + order[:1]
         for p, _ in up.values():
             if p:
                 stop(p)
