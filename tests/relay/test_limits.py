@@ -1,9 +1,12 @@
 """Limits and times: how long, how many, how fast, who."""
 import json
+import signal
+import socket
 import time
 
-from harness import (CULVERT, SLOW, Listener, Relay, Server, ask, check, connect, echo, ended, equal,
-                     eventually, load, main, path, receive, saying, try_connection, wait_readable)
+from harness import (CULVERT, DEADLINE, LONG, SLOW, Listener, Relay, Server, ask, check, connect, echo,
+                     ended, equal, eventually, load, main, path, receive, saying, try_connection,
+                     wait_readable)
 
 
 def served(relay, s):
@@ -160,6 +163,45 @@ def test_deny_alone():
     equal(ask(relay.where, source="127.0.5.1"), None, "denied")
     equal(ask(relay.where), "a", "everyone else")
     relay.stop()
+
+
+def refused_at(relay, source):
+    """One attempt that gets nothing; its descriptor does not stay."""
+    with socket.socket() as s:
+        s.settimeout(20 * SLOW)
+        s.bind((source, 0))
+        try:
+            s.connect(("127.0.0.1", relay.port))
+            return s.recv(1) == b""
+        except (ConnectionResetError, ConnectionRefusedError):
+            return True
+
+
+def test_many_refusals():
+    """Whoever is refused costs nothing that stays, is counted, and does not keep others out."""
+    n = 20000 if LONG else 1000
+    signal.alarm((300 if LONG else DEADLINE) * SLOW)
+    target, nobody = Listener(handler=saying("a")), Listener()
+    nobody.close()
+    denying = Relay("tcp:127.0.0.1:0", target.where, deny="127.0.5.0/24")
+    failing = Relay("tcp:127.0.0.1:0", nobody.where)
+    for relay, source in ((denying, "127.0.5.1"), (failing, "127.0.0.1")):
+        for _ in range(100):
+            check(refused_at(relay, source), "refused")
+        relay.idle_again()
+        memory = relay.memory()
+        for i in range(n):
+            check(refused_at(relay, source), f"refused, number {i}")
+            if relay is denying and i % 500 == 0:
+                equal(ask(relay.where), "a", "who is allowed is served in between")
+        relay.quiet(what=f": after {n} refusals")
+        check(relay.memory() - memory < 256 << 10 or SLOW > 1,
+              f"{relay.memory() - memory} bytes stay of {n} refusals")
+        check(len(relay.err) < 20, f"{len(relay.err)} lines of log")
+        relay.stop()
+    equal(denying.totals()["refused"], n + 100, "refusals counted")
+    equal(failing.totals()["connect"], n + 100, f"failures counted: {failing.err[-4:]}")
+    equal(target.accepted, n // 500, "none of the denied reached the target")
 
 
 def test_limited_reader_is_idle_between():

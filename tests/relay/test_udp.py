@@ -364,6 +364,26 @@ def test_a_reload_keeps_the_workers_sockets():
     equal(relay.totals()["connections"], 32, "sessions of both, in one sum")
 
 
+def test_out_of_descriptors():
+    """No session can be had: what is open goes on, the rest is dropped and counted, and served when
+    there is room again."""
+    target = Echo()
+    relay = Relay("udp:127.0.0.1:0", target.where, limit=64, idle_timeout="2s")
+    first = client(relay)
+    equal(exchange(first, b"first"), b"first", "answer")
+    others = [client(relay) for _ in range(100)]
+    for s in others:
+        s.send(b"other")
+    relay.quiet(what=": no room for more sessions", most=25)
+    for s in others[-2:]:
+        check(not wait_readable(s, 0), "no room for everyone")
+    check(len(relay.err) < 10, f"its log: {relay.err}")
+    eventually(lambda: exchange(others[-1], b"late", tries=1) == b"late", "room again")
+    relay.stop(leak=False)
+    got = relay.totals()
+    check(got["dropped"] >= 100 - 64 and got["connections"] <= 64, f"totals: {got}")
+
+
 def test_deny():
     target = Echo()
     relay = Relay("udp:127.0.0.1:0", target.where, deny="127.0.7.0/24")
