@@ -30,8 +30,10 @@ def name_of(size):
 
 
 def messages(port, size):
-    r = ends("ping", port, 1, SECONDS, size)
-    return r["rate"], r["done"]
+    while True:
+        r = ends("ping", port, 1, SECONDS, size)
+        if r["done"]:  # on a machine that stood still there is no figure
+            return r["rate"], r["done"]
 
 
 def streams(port, size):
