@@ -1,6 +1,7 @@
 """Peers of memif and vhost-user ports that are not there yet, die, hang up and come back."""
 import os
 import signal
+import socket
 import subprocess
 
 import harness
@@ -102,4 +103,33 @@ def dies_and_returns():
     m.unchanged()
 
 
-main(dies_and_returns)
+def mute():
+    """a peer that listens and never answers holds up nobody; then one that does takes its place"""
+    m = Pairs()
+    f = Culvert(config({"wan": packet("p0"), "lan": packet("p1")}, (("wan", "lan"),)))
+    listeners = []
+    for kind, path in ((socket.SOCK_STREAM, "/run/mute1.sock"),
+                       (socket.SOCK_SEQPACKET, "/run/mute2.sock")):
+        listeners.append(socket.socket(socket.AF_UNIX, kind))
+        listeners[-1].bind(path)
+        listeners[-1].listen(1)
+
+    def attached():
+        told = f.ask("attach", "dpdk:net_virtio_user1,path=/run/mute1.sock").stdout
+        expect("what listens at /run/mute1.sock does not answer" in told, told)
+        f.ask("attach", "dpdk:net_memif2,socket=/run/mute2.sock,socket-abstract=no")
+        f.wait_log("its peer does not answer")
+    m.alongside(attached)
+    for s in listeners:
+        s.close()
+    os.unlink("/run/mute1.sock")
+    other = Culvert(config({"v": "dpdk:net_vhost1,iface=/run/mute1.sock",
+                            "m": "dpdk:net_memif2,role=server,socket=/run/mute2.sock,"
+                                 "socket-abstract=no"}, (("v", "m"),)))
+    wait_for("both are joined", lambda: all(link == "up" for link, _ in states(f).values()))
+    other.end()
+    f.end()
+    m.unchanged()
+
+
+main(dies_and_returns, mute)

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <rte_config.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,8 @@
 #include <unistd.h>
 
 #define LISTENS 0x10000u /* __SO_ACCEPTCON in the flags of /proc/net/unix (linux/net.h) */
+/* For a peer to answer a first question; it is asked again later. */
+#define ANSWER_MS 300
 
 /* The value of ",key=" in the device's arguments; false: not there. */
 static bool argument(const struct dpdk_device *d, const char *key, char *ret, size_t size)
@@ -125,10 +128,43 @@ static int path_ask(const char *path)
 	return err;
 }
 
+/* virtio_user waits without end for a peer that hangs, and all ports with it: so it is asked for
+ * its features first (vhost-user protocol: request, flags with the version, size; then 8 bytes). */
+static bool vhost_user_answers(const char *path)
+{
+	const uint32_t get_features[3] = {1, 1, 0};
+	struct sockaddr_un to = {.sun_family = AF_UNIX};
+	struct pollfd p = {.events = POLLIN};
+	uint32_t answer[5];
+	bool good;
+
+	p.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	snprintf(to.sun_path, sizeof(to.sun_path), "%s", path);
+	if (p.fd < 0)
+		return true; /* the driver will see */
+	if (connect(p.fd, (struct sockaddr *)&to, sizeof(to)) < 0)
+		good = errno != EAGAIN;
+	else
+		good = send(p.fd, get_features, sizeof(get_features), MSG_NOSIGNAL) ==
+			       sizeof(get_features) &&
+		       poll(&p, 1, ANSWER_MS) == 1 &&
+		       recv(p.fd, answer, sizeof(answer), 0) == sizeof(answer);
+	close(p.fd);
+	return good;
+}
+
 int peer_check(const struct dpdk_device *d, struct reason *r)
 {
-	if (!d->peer[0] || (d->abstract ? abstract_listens(d->peer) : path_ask(d->peer) == 0))
+	if (!d->peer[0])
 		return 0;
+	if (d->abstract ? abstract_listens(d->peer) : path_ask(d->peer) == 0) {
+		if (is_memif(d) || vhost_user_answers(d->peer))
+			return 0;
+		return reason_set(r, -ENOTCONN,
+			"is that a vhost-user socket, and its program well?",
+			"%s waits for its peer: what listens at %s does not answer", d->name,
+			d->peer);
+	}
 	return reason_set(r, -ENOTCONN, "start the other end: it is opened as soon as that listens",
 		"%s waits for its peer: nobody listens at %s%s", d->name, d->peer,
 		d->abstract ? " (abstract)" : "");

@@ -12,7 +12,7 @@
 /* Reads from the device's arguments whose socket it is. 0, -EINVAL with the reason. */
 int peer_parse(struct dpdk_device *d, struct reason *r);
 /* Does somebody listen where this device will connect? 0 (also when none is needed, or it can't be
- * told), -ENOTCONN with the reason. Nobody is connected to. */
+ * told), -ENOTCONN with the reason. */
 int peer_check(const struct dpdk_device *d, struct reason *r);
 /* Makes way where this device will listen: removes what a dead process left. 0, -EBUSY with the
  * reason: somebody listens there (net_vhost would take it from them). */
