@@ -58,6 +58,7 @@ static const struct queue_metric {
 	METRIC(tx_bytes, "Bytes put on the transmit ring."),
 	METRIC(tx_kicks, "System calls made to start transmission."),
 	METRIC(checksums_completed, "Partial TCP and UDP checksums completed."),
+	METRIC(checksums_offloaded, "Partial checksums left to the device that sends the frame."),
 	METRIC(copied, "Frames copied between engines that share no memory."),
 #undef METRIC
 };

@@ -261,6 +261,10 @@ int plan_make(const struct config *c, const struct plan_facts *facts, struct pla
 
 		plan.ports[a].peer = b;
 		plan.ports[b].peer = a;
+		plan.ports[a].settings.partial_checksums =
+			plan.ports[b].settings.complete_checksums;
+		plan.ports[b].settings.partial_checksums =
+			plan.ports[a].settings.complete_checksums;
 	}
 	if (plan.frames) {
 		plan_workers(c, &plan);

@@ -83,6 +83,7 @@ static struct json_object *queue_json(const struct port *p, uint32_t idx)
 	add_number(o, "tx_bytes", counter_read(&q->stats.tx_bytes));
 	add_number(o, "tx_kicks", counter_read(&q->stats.tx_kicks));
 	add_number(o, "checksums_completed", counter_read(&q->stats.checksums_completed));
+	add_number(o, "checksums_offloaded", counter_read(&q->stats.checksums_offloaded));
 	add_number(o, "copied", counter_read(&q->stats.copied));
 	for (int r = 0; r < DROP_REASON_COUNT; r++)
 		add_number(drops, drop_reason_name(r), counter_read(&q->stats.drops[r]));

@@ -44,6 +44,8 @@ struct port_settings {
 	bool busy;		 /* poll without sleeping, prefer-busy-poll */
 	bool keep_host;		 /* frames for this host stay with the kernel (default true) */
 	bool complete_checksums; /* set by control for veth, tap, virtio */
+	bool partial_checksums;	 /* it may be given frames with partial ones to send: the device is
+				  * asked to complete them, where it can */
 	bool fast_path;		 /* the kernel may forward to the peer by itself */
 	/* The device's own, for keep_host: there before the first frame is looked at. Of the
 	 * caller, for the call. Later ones: engine_ops.host_addresses. */
@@ -70,6 +72,7 @@ struct queue_stats {
 	struct counter rx_frames, rx_bytes, tx_frames, tx_bytes;
 	struct counter tx_kicks; /* system calls made to start transmission */
 	struct counter checksums_completed;
+	struct counter checksums_offloaded;	 /* left to the device that sends the frame */
 	struct counter copied;			 /* frames that came from another engine's memory */
 	struct counter drops[DROP_REASON_COUNT]; /* counted at the queue the frame arrived on */
 };
@@ -107,6 +110,7 @@ struct queue {
 	uint32_t worker;	/* index of the owner */
 	uint32_t frame_len_max; /* longest frame it can send, bytes */
 	bool complete_checksums; /* frames received here may have partial checksums */
+	bool offload_checksums;	 /* frames sent here may have them (FRAME_CHECKSUM_PARTIAL) */
 	struct queue_stats stats;
 };
 

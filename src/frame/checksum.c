@@ -181,33 +181,45 @@ static uint8_t *field_find(const struct transport *t, uint32_t *ret_len)
 	return NULL;
 }
 
-bool checksum_complete(uint8_t *data, uint32_t len)
+/* The checksum field, if it holds just the pseudo-header's sum; else NULL. */
+static uint8_t *partial_find(uint8_t *data, uint32_t len, struct transport *ret_transport,
+	uint32_t *ret_covered, uint64_t *ret_pseudo)
 {
-	struct transport t;
-	uint32_t covered;
-	uint8_t *field;
+	struct transport *t = ret_transport;
 	uint8_t tail[4];
-	uint64_t pseudo, segment;
-	uint16_t now, whole;
+	uint8_t *field;
+	uint64_t pseudo;
+	uint16_t now;
 
-	if (!transport_find(data, len, &t))
-		return false;
-	field = field_find(&t, &covered);
+	if (!transport_find(data, len, t))
+		return NULL;
+	field = field_find(t, ret_covered);
 	if (!field)
-		return false;
+		return NULL;
 
 	/* RFC 9293 section 3.1, RFC 8200 section 8.1; a length here is below 65536. */
 	tail[0] = 0;
-	tail[1] = t.proto;
-	tail[2] = (uint8_t)(covered >> 8);
-	tail[3] = (uint8_t)covered;
+	tail[1] = t->proto;
+	tail[2] = (uint8_t)(*ret_covered >> 8);
+	tail[3] = (uint8_t)*ret_covered;
 	pseudo = sum_bytes(tail, sizeof(tail), 0);
-	pseudo = sum_bytes(t.source, t.address_len, pseudo);
-	pseudo = sum_bytes(t.destination, t.address_len, pseudo);
+	pseudo = sum_bytes(t->source, t->address_len, pseudo);
+	pseudo = sum_bytes(t->destination, t->address_len, pseudo);
 	memcpy(&now, field, sizeof(now));
-	if (now != sum_fold(pseudo))
-		return false;
+	*ret_pseudo = pseudo;
+	return now == sum_fold(pseudo) ? field : NULL;
+}
 
+bool checksum_complete(uint8_t *data, uint32_t len)
+{
+	struct transport t;
+	uint64_t pseudo, segment;
+	uint32_t covered;
+	uint16_t whole;
+	uint8_t *field = partial_find(data, len, &t, &covered, &pseudo);
+
+	if (!field)
+		return false;
 	/* The field holds the pseudo-header's sum, so the segment's own sum has that in it. */
 	segment = sum_bytes(t.at, covered, 0);
 	if (sum_fold(segment + pseudo) == 0xffff) /* one correct checksum in 65536 looks partial */
@@ -217,4 +229,23 @@ bool checksum_complete(uint8_t *data, uint32_t len)
 		whole = 0xffff;
 	memcpy(field, &whole, sizeof(whole));
 	return true;
+}
+
+bool checksum_is_partial(uint8_t *data, uint32_t len, struct checksum_place *ret_place)
+{
+	struct transport t;
+	const uint8_t *ip;
+	uint64_t pseudo;
+	uint32_t covered;
+
+	if (!partial_find(data, len, &t, &covered, &pseudo))
+		return false;
+	ip = t.source - (t.address_len == 4 ? 12 : 8);
+	*ret_place = (struct checksum_place){
+		.l2_len = (uint32_t)(ip - data),
+		.l3_len = (uint32_t)(t.at - ip),
+		.version = t.address_len == 4 ? 4 : 6,
+		.proto = t.proto,
+	};
+	return ret_place->version == 4 || ret_place->l3_len == 40;
 }

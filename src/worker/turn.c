@@ -19,9 +19,13 @@ static void drop(struct queue *in, const struct batch *b, enum drop_reason reaso
 	in->ops->put(in, b);
 }
 
-static void complete_checksums(struct queue *in, struct batch *b)
+/* Partial checksums: left to the device that sends the frame where that can do it (out may be
+ * NULL), else completed here. */
+static void complete_checksums(struct queue *in, const struct queue *out, struct batch *b)
 {
-	uint32_t completed = 0;
+	bool offload = out && out->offload_checksums;
+	uint32_t completed = 0, offloaded = 0;
+	struct checksum_place place;
 
 	for (uint32_t i = 0; i < b->n && i < PREFETCH_AHEAD; i++)
 		__builtin_prefetch(b->frames[i].data);
@@ -30,10 +34,16 @@ static void complete_checksums(struct queue *in, struct batch *b)
 
 		if (i + PREFETCH_AHEAD < b->n)
 			__builtin_prefetch(b->frames[i + PREFETCH_AHEAD].data);
-		completed += checksum_complete(f->data, f->len);
 		f->flags &= ~FRAME_CHECKSUM_PARTIAL;
+		if (offload && checksum_is_partial(f->data, f->len, &place)) {
+			f->flags |= FRAME_CHECKSUM_PARTIAL;
+			offloaded++;
+		} else {
+			completed += checksum_complete(f->data, f->len);
+		}
 	}
 	counter_add(&in->stats.checksums_completed, completed);
+	counter_add(&in->stats.checksums_offloaded, offloaded);
 }
 
 /* Leaves in b what out can send; the rest is dropped. */
@@ -117,7 +127,7 @@ static uint32_t queue_turn(const struct snapshot *snap, struct queue *in)
 	if (b.n == 0)
 		return n;
 	if (in->complete_checksums)
-		complete_checksums(in, &b);
+		complete_checksums(in, out, &b);
 	if (verdict_is_drop(v))
 		drop(in, &b, v & ~VERDICT_DROP);
 	else if (!out)

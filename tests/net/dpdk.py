@@ -84,6 +84,29 @@ def taps():
     f.end()
 
 
+def tap_offload():
+    """AF_XDP beside net_tap: the tap completes the checksums that the host leaves partial"""
+    m = Machine(ipv6=True, addresses=True)
+    m.before = {"p0": settings("p0")}
+    f = Culvert(config("p0", "dpdk:net_tap0,iface=t0"))
+    if run("ip", "link", "add", "br0", "type", "bridge", "mcast_snooping", 0,
+           check=False).returncode != 0:
+        skip("this kernel has no bridge")
+    for device in ("t0", "br0"):
+        run("sysctl", "-qw", f"net.ipv6.conf.{device}.disable_ipv6=1")
+    for family in ("iptables", "ip6tables", "arptables"):
+        run("sysctl", "-qw", f"net.bridge.bridge-nf-call-{family}=0", check=False)
+    for device in ("t0", "p1"):
+        run("ip", "link", "set", device, "master", "br0", "up")
+    run("ip", "link", "set", "br0", "up")
+    m.reachable()
+    udp(m)
+    transfers(m)
+    expect(f.total("wan", "checksums_offloaded") > 100, "nothing was left to the tap")
+    expect(f.total("wan", "checksums_completed") == 0, "the worker completed checksums, too")
+    f.end()
+
+
 def packets():
     """net_af_packet: exact frames of every kind its kernel side leaves alone, and TCP"""
     m = Machine(ipv6=True, addresses=True)
@@ -247,4 +270,4 @@ def refused():
     m.unchanged()
 
 
-main(taps, packets, beside_af_xdp, memif, vhost, live, late, stopped, refused)
+main(taps, tap_offload, packets, beside_af_xdp, memif, vhost, live, late, stopped, refused)

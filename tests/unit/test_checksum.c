@@ -111,13 +111,25 @@ static bool run(struct packet *p, uint32_t len)
 static void completed(const struct shape *s)
 {
 	struct packet p, expected;
+	struct checksum_place place;
+	uint32_t l2_len = 14 + 4 * s->tags;
 
 	make(&p, s);
 	expected = p;
+	assert_true(checksum_is_partial(p.bytes, p.len, &place) ==
+		    (s->version == IPV4 || p.l4 == l2_len + 40));
+	if (s->version == IPV4 || p.l4 == l2_len + 40) {
+		assert_int_equal(place.l2_len, l2_len);
+		assert_int_equal(place.l2_len + place.l3_len, p.l4);
+		assert_int_equal(place.version, s->version == IPV4 ? 4 : 6);
+		assert_int_equal(place.proto, s->proto);
+	}
+	assert_memory_equal(p.bytes, expected.bytes, p.len);
 	put16(expected.bytes + expected.field, expected.full);
 	assert_true(run(&p, p.len));
 	assert_memory_equal(p.bytes, expected.bytes, p.len);
 	assert_false(run(&p, p.len)); /* a full checksum stays */
+	assert_false(checksum_is_partial(p.bytes, p.len, &place));
 	assert_memory_equal(p.bytes, expected.bytes, p.len);
 }
 

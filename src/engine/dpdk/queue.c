@@ -1,5 +1,6 @@
 /* The hot path of one queue: mbufs in and out by the burst. */
 #include <errno.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <rte_ethdev.h>
 #include <rte_ether.h>
@@ -9,6 +10,7 @@
 
 #include "engine/dpdk/internal.h"
 #include "engine/dpdk/slots.h"
+#include "frame/checksum.h"
 #include "frame/pool.h"
 
 /* Empty receive calls after which the device is asked for an interrupt: half of those after which
@@ -222,6 +224,21 @@ static uint16_t transmit(struct queue *base, struct rte_mbuf **mbufs, uint16_t n
 	return sent;
 }
 
+/* The driver finds the pseudo-header's sum in the field, as it wants it (rte_mbuf_core.h,
+ * RTE_MBUF_F_TX_L4_MASK). */
+static void ask_checksum(struct rte_mbuf *m, const struct frame *f)
+{
+	struct checksum_place place;
+
+	if (!checksum_is_partial(f->data, f->len, &place))
+		return;
+	m->l2_len = place.l2_len & 0x7f; /* widths of the fields; a header is far smaller */
+	m->l3_len = place.l3_len & 0x1ff;
+	m->ol_flags |=
+		(place.version == 4 ? RTE_MBUF_F_TX_IPV4 : RTE_MBUF_F_TX_IPV6) |
+		(place.proto == IPPROTO_TCP ? RTE_MBUF_F_TX_TCP_CKSUM : RTE_MBUF_F_TX_UDP_CKSUM);
+}
+
 static uint32_t tx(struct queue *base, const struct batch *b)
 {
 	struct dpdk_queue *q = of(base);
@@ -232,6 +249,8 @@ static uint32_t tx(struct queue *base, const struct batch *b)
 	for (uint16_t i = 0; i < n; i++) {
 		mbufs[i] = mbuf_of(q->slots, &b->frames[i]);
 		bytes += b->frames[i].len;
+		if (base->offload_checksums && b->frames[i].flags & FRAME_CHECKSUM_PARTIAL)
+			ask_checksum(mbufs[i], &b->frames[i]);
 	}
 	if (q->slots)
 		pool_move_frames(base->pool, b->frames, n, HOLDER_WORKER, HOLDER_DRIVER);

@@ -20,6 +20,7 @@
 #include "engine/dpdk/slots.h"
 
 #define RING_DEFAULT 2048 /* descriptors */
+#define TX_CHECKSUMS (RTE_ETH_TX_OFFLOAD_TCP_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM)
 /* net_tap's receive descriptors are pieces of one frame, each read with all of them. */
 #define TAP_RX_RING 16
 /* Two VLAN tags. */
@@ -119,10 +120,22 @@ static int choose_mtu(struct dpdk_port *p, uint32_t *ret_mtu, struct reason *r)
 	return 0;
 }
 
-static int configure(struct dpdk_port *p, uint32_t mtu, bool interrupts)
+/* Hardware completes checksums, and so does net_tap. Another virtual device's peer would be told
+ * that they are partial: not every peer listens. */
+static bool offloads_checksums(const struct dpdk_port *p)
 {
+	return (p->device.pci || strcmp(p->info.driver_name, "net_tap") == 0) &&
+	       (p->info.tx_offload_capa & TX_CHECKSUMS) == TX_CHECKSUMS;
+}
+
+static int configure(
+	struct dpdk_port *p, const struct port_settings *s, uint32_t mtu, bool interrupts)
+{
+	/* Some drivers are slower with it: not where no partial checksum comes. */
+	bool offload = s->partial_checksums && offloads_checksums(p);
 	struct rte_eth_conf conf = {
 		.rxmode.mtu = p->device.mtu ? mtu : 0,
+		.txmode.offloads = offload ? TX_CHECKSUMS : 0,
 		.intr_conf.rxq = interrupts,
 	};
 	uint16_t n = (uint16_t)p->base.n_queues;
@@ -133,6 +146,8 @@ static int configure(struct dpdk_port *p, uint32_t mtu, bool interrupts)
 		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
 		conf.rx_adv_conf.rss_conf.rss_hf = hashes;
 	}
+	for (uint16_t i = 0; i < n; i++)
+		p->queues[i].base.offload_checksums = offload;
 	return rte_eth_dev_configure(p->port_id, n, n, &conf);
 }
 
@@ -238,7 +253,7 @@ static int bring_up(struct dpdk_port *p, const struct port_settings *s, uint32_t
 
 	eal_listen();
 	reason_set(r, 0, NULL, "%s", "");
-	err = configure(p, mtu, interrupts);
+	err = configure(p, s, mtu, interrupts);
 	for (uint32_t i = 0; !err && i < p->base.n_queues; i++)
 		err = setup_queue(p, &p->queues[i], s, room, r);
 	if (!err)
