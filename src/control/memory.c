@@ -40,11 +40,14 @@ fail:
 }
 
 /* Why an engine has none, its ports say when they open. */
-static int take(const struct engine_ops *from, struct memory *m, size_t size, uint32_t n_pools)
+static int take(const struct memory_need *need, struct memory *m, size_t size)
 {
+	const struct engine_ops *from = need->from;
 	struct reason why = {0};
 	void *base;
-	int err = from ? from->memory_take(size, n_pools, &base, &m->huge, &why) : -ENOTSUP;
+	int err = from ? from->memory_take(need->devices, need->n_devices, size, need->n_pools,
+				 &base, &m->huge, &why)
+		       : -ENOTSUP;
 
 	if (from && err)
 		log_debug("memory not from %s: %s", from->name, why.what);
@@ -56,13 +59,13 @@ static int take(const struct engine_ops *from, struct memory *m, size_t size, ui
 	return 0;
 }
 
-int memory_make(const struct engine_ops *from, uint32_t n_pools, uint32_t slots, uint32_t slot_size,
-	struct memory *ret_memory, struct reason *r)
+int memory_make(const struct memory_need *need, struct memory *ret_memory, struct reason *r)
 {
+	uint32_t n_pools = need->n_pools, slots = need->slots, slot_size = need->slot_size;
 	size_t size = (size_t)n_pools * slots * slot_size;
 	size_t huge_size = (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
 	struct memory m = {.slot_size = slot_size, .fd = -1};
-	int err = take(from, &m, size, n_pools);
+	int err = take(need, &m, size);
 
 	if (err)
 		err = map(&m, huge_size, MFD_HUGETLB | MFD_HUGE_2MB);

@@ -3,9 +3,17 @@
 
 #include "engine/engine.h"
 
-/* A memfd, or what `from` allocates if that can be had (NULL: need not be tried). Huge pages where
- * there are enough of them. 0, or -errno with the reason. */
-int memory_make(const struct engine_ops *from, uint32_t n_pools, uint32_t slots, uint32_t slot_size,
-	struct memory *ret_memory, struct reason *r);
+struct memory_need {
+	const struct engine_ops *from;	/* who allocates it if he can; NULL: no engine must */
+	const char *devices[PORTS_MAX]; /* of that engine */
+	uint32_t n_devices;
+	uint32_t n_pools;   /* one a worker */
+	uint32_t slots;	    /* in each */
+	uint32_t slot_size; /* bytes */
+};
+
+/* A memfd, or what need->from allocates if that can be had. Huge pages where there are enough of
+ * them. 0, or -errno with the reason. */
+int memory_make(const struct memory_need *need, struct memory *ret_memory, struct reason *r);
 /* Takes one that was never made (all zero). No engine may hold slots. */
 void memory_free(struct memory *m);

@@ -116,27 +116,33 @@ static void advise_relay(struct reason *r)
 	snprintf(r->remedy + used, sizeof(r->remedy) - used, "%s%s", used ? "; " : "", advice);
 }
 
-/* Whose memory all ports get: of an engine that can do with no other, if one is among them. */
-static const struct engine_ops *memory_from(const struct plan *plan)
+/* All ports' memory: of an engine that can do with no other, if one is among them. */
+static void memory_plan(const struct plan *plan, struct memory_need *ret_need)
 {
+	*ret_need = (struct memory_need){
+		.n_pools = plan->workers, .slots = plan->slots, .slot_size = PLAN_SLOT_SIZE};
 	for (uint32_t i = 0; i < plan->n_ports; i++) {
-		if (plan->ports[i].engine->memory_take)
-			return plan->ports[i].engine;
+		const struct engine_ops *engine = plan->ports[i].engine;
+
+		if (!engine->memory_take || (ret_need->from && ret_need->from != engine))
+			continue;
+		ret_need->from = engine;
+		ret_need->devices[ret_need->n_devices++] = plan->ports[i].settings.device;
 	}
-	return NULL;
 }
 
 /* Ports, or routes in their stead. */
 static int start_frames(struct daemon *d, const struct plan *plan, struct reason *r)
 {
+	struct memory_need need;
 	bool unavailable;
 	int err;
 
 	d->n_workers = plan->workers;
 	d->slots = plan->slots;
 	set_ports(d, plan);
-	err = memory_make(
-		memory_from(plan), plan->workers, plan->slots, PLAN_SLOT_SIZE, &d->memory, r);
+	memory_plan(plan, &need);
+	err = memory_make(&need, &d->memory, r);
 	if (!err)
 		err = beside_make(d, r);
 	if (!err)

@@ -163,10 +163,11 @@ struct engine_ops {
 	 * workers go on with other ports meanwhile. False: no worker may be in any pool. */
 	bool beside;
 	/* For an engine whose devices reach nothing but what it allocates: memory that serves all
-	 * engines, touched, for n_pools workers, at the boundary of a page; and back. 0, or -errno
-	 * with the reason: then other memory must do. NULL: any will do. */
-	int (*memory_take)(size_t size, uint32_t n_pools, void **ret_base, bool *ret_huge,
-		struct reason *ret_reason);
+	 * engines, touched, for n_pools workers, at the boundary of a page, near the first of its
+	 * n_devices that has a NUMA node; and back. 0, or -errno with the reason: then other memory
+	 * must do. NULL: any will do. */
+	int (*memory_take)(const char *const *devices, uint32_t n_devices, size_t size,
+		uint32_t n_pools, void **ret_base, bool *ret_huge, struct reason *ret_reason);
 	void (*memory_give)(void *base);
 	/* Before close: frames stop arriving, and those that no worker took are dropped and counted
 	 * (queue_drop_waiting). NULL: what the device still has at close is its own to count. */

@@ -2,6 +2,7 @@
 #include "engine/dpdk/device.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <net/if.h>
 #include <rte_dev.h>
 #include <rte_errno.h>
@@ -207,6 +208,24 @@ void device_describe(const char *device, char ret_netdev[16], uint32_t *ret_queu
 
 	snprintf(ret_netdev, 16, "%s", good ? d.iface : "");
 	*ret_queues = good ? d.queues : 0;
+}
+
+int device_numa_node(const char *device)
+{
+	struct dpdk_device d = {0};
+	char path[160], text[16] = "";
+	int fd;
+
+	if (arguments_parse(&d, device + strlen(PREFIX), NULL) < 0 || !d.pci)
+		return -1;
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/numa_node", d.name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	if (read(fd, text, sizeof(text) - 1) <= 0)
+		snprintf(text, sizeof(text), "-1");
+	close(fd);
+	return (int)strtol(text, NULL, 10);
 }
 
 /* Names of PCI devices are the same in EAL and in ours; -ENODEV: not plugged in. */

@@ -514,14 +514,16 @@ static int open_port(const struct port_settings *s, const struct memory *m, stru
 	return err;
 }
 
-static int memory_take(
-	size_t size, uint32_t n_pools, void **ret_base, bool *ret_huge, struct reason *r)
+static int memory_take(const char *const *devices, uint32_t n_devices, size_t size,
+	uint32_t n_pools, void **ret_base, bool *ret_huge, struct reason *r)
 {
-	int err = eal_start(n_pools, size, r);
+	int node = -1, err = eal_start(n_pools, size, r);
 
 	if (err)
 		return err;
-	*ret_base = slots_memory_take(size);
+	for (uint32_t i = 0; i < n_devices && node < 0; i++)
+		node = device_numa_node(devices[i]);
+	*ret_base = slots_memory_take(size, node);
 	*ret_huge = eal_has_huge_pages();
 	return *ret_base ? 0 : reason_set(r, -ENOMEM, NULL, "DPDK has no %zu MiB", size >> 20);
 }

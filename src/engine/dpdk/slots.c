@@ -26,10 +26,15 @@ void slots_enter(void)
 	entered = true;
 }
 
-void *slots_memory_take(size_t size)
+void *slots_memory_take(size_t size, int node)
 {
-	void *base = rte_malloc("culvert_frames", size, (unsigned int)sysconf(_SC_PAGESIZE));
+	unsigned int page = (unsigned int)sysconf(_SC_PAGESIZE);
+	void *base = NULL;
 
+	if (node >= 0)
+		base = rte_malloc_socket("culvert_frames", size, page, node);
+	if (!base) /* without huge pages there are no nodes; and far memory is better than none */
+		base = rte_malloc("culvert_frames", size, page);
 	if (base)
 		memset(base, 0, size);
 	return base;

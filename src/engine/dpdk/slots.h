@@ -40,8 +40,9 @@ int slots_reserve(struct pool *pool, uint32_t room, uint32_t n, struct slots **r
 uint64_t slots_release(struct slots *s, uint32_t n);
 /* In drivers' hands: neither free nor at hand for the next one. */
 uint32_t slots_in_use(const struct slots *s);
-/* Memory of EAL's for slots, touched; NULL: there is not enough. */
-void *slots_memory_take(size_t size);
+/* Memory of EAL's for slots, touched, on that NUMA node if it has enough (-1: on any); NULL: there
+ * is not enough. */
+void *slots_memory_take(size_t size, int node);
 void slots_memory_give(void *base);
 /* This thread may use the pools from now on: it is a worker, or control while none polls. */
 void slots_enter(void);
