@@ -2,11 +2,13 @@
 import ctypes
 import os
 import re
+import signal
 import socket
 import struct
 import subprocess
 
-from harness import Listener, Relay, Skip, check, echo, equal, main, receive, wait_readable
+from harness import (Listener, Relay, Skip, check, echo, equal, main, receive, receive_all,
+                     wait_readable)
 
 PIDFD_OPEN, PIDFD_GETFD = 434, 438
 TCP_CONGESTION, TCP_USER_TIMEOUT, TCP_FASTOPEN = 13, 18, 23
@@ -171,6 +173,44 @@ def test_fast_open_and_who_speaks_first():
             client.close()
         check(counted("TCPFastOpenActive") >= before + 2, f"{settings}: both went with the SYN")
         relay.stop()
+
+
+def test_fast_open_and_an_end_at_once():
+    """A request and its FIN are there before the target has answered the SYN: shutdown(2) of a
+    socket that still connects would undo the connecting."""
+    try:
+        with open("/proc/sys/net/ipv4/tcp_fastopen", "w", encoding="ascii") as f:
+            f.write("3")
+    except OSError as e:
+        raise Skip(f"fast open can't be turned on: {e}") from None
+    target = socket.create_server(("127.0.0.1", 0), backlog=0)
+    target.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN, 16)
+    target.settimeout(20)
+    where = target.getsockname()
+    relay = Relay("tcp:127.0.0.1:0", f"tcp:127.0.0.1:{where[1]}", fast_open="yes")
+    for turn in range(3):  # the first brings the cookie
+        # The queue has room for one: with it, the target does not hear the SYN at first.
+        plug = socket.create_connection(where) if turn else None
+        os.kill(relay.p.pid, signal.SIGSTOP)
+        try:
+            client = relay.connect()
+            client.sendall(b"GET" * 1000)
+            client.shutdown(socket.SHUT_WR)
+        finally:
+            os.kill(relay.p.pid, signal.SIGCONT)
+        if plug:
+            check(not wait_readable(client, 0.3), f"connection {turn + 1} ended while connecting")
+            target.accept()[0].close()
+            plug.close()
+        server = target.accept()[0]
+        server.settimeout(20)
+        equal(len(receive_all(server)), 3000, f"connection {turn + 1}: bytes before the end")
+        server.sendall(b"answer")
+        server.close()
+        equal(receive_all(client), b"answer", f"connection {turn + 1}: the target's answer")
+        client.close()
+    target.close()
+    relay.stop()
 
 
 def counted(name):
