@@ -44,9 +44,12 @@ static inline void udp_drop(struct udp *u, uint64_t n)
 {
 	counter_add(&u->counters->dropped, n);
 }
-/* A socket has lost `now` in all; *seen of them are counted already. */
+/* A socket has lost `now` in all; *seen of them are counted already. A datagram that was queued
+ * before the last of these tells of fewer: it was there when the route took the socket over. */
 static inline void udp_count_lost(struct udp *u, uint32_t *seen, uint32_t now)
 {
+	if ((int32_t)(now - *seen) <= 0)
+		return;
 	udp_drop(u, (uint32_t)(now - *seen));
 	*seen = now;
 }
