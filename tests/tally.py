@@ -12,7 +12,8 @@ FINDINGS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:",
 
 
 def suites(test):
-    return {s.split(":")[-1] for s in test.get("suite", [])}
+    """Those of a test: the log has `project:suite+suite / name`."""
+    return set(test["name"].split(" / ")[0].split(":")[-1].split("+"))
 
 
 def read(path):
