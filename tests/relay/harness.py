@@ -448,6 +448,17 @@ def echo(c):
         c.sendall(part)
 
 
+def full_listener():
+    """A target that takes no connection: its backlog is full."""
+    full = Listener(backlog=0)
+    for _ in range(4):
+        try:
+            connect(full.where, timeout=0.3)
+        except OSError:
+            break
+    return full
+
+
 def saying(text):
     """A handler that says who it is and waits for the end."""
     def handler(c):

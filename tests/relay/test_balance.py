@@ -3,8 +3,8 @@ import collections
 import socket
 import time
 
-from harness import (Listener, Relay, ask, check, connect, echo, equal, eventually, keep, main,
-                     path, receive, saying, try_connection, wait_readable)
+from harness import (Listener, Relay, ask, check, connect, echo, equal, eventually, full_listener, keep,
+                     main, path, receive, saying, try_connection, wait_readable)
 
 
 def listeners(*names):
@@ -145,13 +145,7 @@ def test_probes_do_not_disturb():
 
 def test_connect_timeout_goes_on_to_the_next():
     """A target that takes no connection: its backlog is full."""
-    full = Listener(backlog=0)
-    stuffing = []
-    for _ in range(4):
-        try:
-            stuffing.append(connect(full.where, timeout=0.3))
-        except OSError:
-            break
+    full = full_listener()
     good = Listener(handler=saying("good"))
     relay = Relay("tcp:127.0.0.1:0", full.where, good.where, connect_timeout="300ms")
     for _ in range(4):

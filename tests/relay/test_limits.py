@@ -5,8 +5,8 @@ import socket
 import time
 
 from harness import (CULVERT, DEADLINE, LONG, SLOW, Listener, Relay, Server, ask, check, connect, echo,
-                     ended, equal, eventually, load, main, path, receive, saying, try_connection,
-                     wait_readable)
+                     ended, equal, eventually, full_listener, load, main, path, receive, saying,
+                     try_connection, wait_readable)
 
 
 def served(relay, s):
@@ -41,13 +41,7 @@ def test_idle_timeout_spares_a_busy_connection():
 
 
 def test_connect_timeout():
-    full = Listener(backlog=0)
-    stuffing = []
-    for _ in range(4):
-        try:
-            stuffing.append(connect(full.where, timeout=0.3))
-        except OSError:
-            break
+    full = full_listener()
     relay = Relay("tcp:127.0.0.1:0", full.where, connect_timeout="500ms", retries=0)
     began = time.monotonic()
     try_connection(relay.where)

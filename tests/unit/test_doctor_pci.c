@@ -1,46 +1,9 @@
 /* What doctor says of PCI controllers, from a made-up sysfs: can they be bound, what would be lost,
  * and the commands there and back. */
-#include "unit.h"
-
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <sys/stat.h>
-#include <unistd.h>
+#include "made_root.h"
 
 #include "control/doctor_internal.h"
 #include "host/addresses.h"
-
-#define DEVICES "sys/bus/pci/devices"
-
-static char root[64];
-
-static void put(const char *path, const char *text)
-{
-	char at[256];
-	FILE *f;
-
-	snprintf(at, sizeof(at), "%s/%s", root, path);
-	for (char *slash = at + strlen(root) + 1; (slash = strchr(slash, '/')); slash++) {
-		*slash = '\0';
-		assert_true(mkdir(at, 0755) == 0 || errno == EEXIST);
-		*slash = '/';
-	}
-	f = fopen(at, "we");
-	assert_non_null(f);
-	fputs(text, f);
-	assert_int_equal(fclose(f), 0);
-}
-
-static void point(const char *path, const char *target)
-{
-	char at[256];
-
-	snprintf(at, sizeof(at), "%s/%s", root, path);
-	assert_int_equal(symlink(target, at), 0);
-}
 
 /* An interface that carries a default route; 0: this machine has none. */
 static uint32_t route_ifindex(void)
@@ -59,8 +22,7 @@ static int make_root(void **state)
 {
 	char ifindex[16];
 
-	snprintf(root, sizeof(root), "/tmp/culvert-doctor-XXXXXX");
-	assert_non_null(mkdtemp(root));
+	root_make();
 	put(DEVICES "/0000:03:00.0/class", "0x020000\n");
 	put(DEVICES "/0000:03:00.0/vendor", "0x8086\n");
 	put(DEVICES "/0000:03:00.0/device", "0x10c9\n");
@@ -77,14 +39,6 @@ static int make_root(void **state)
 	put("sys/bus/pci/drivers/vfio-pci/bind", "");
 	put("proc/meminfo", "HugePages_Total: 64\nHugePages_Free: 60\nHugepagesize: 2048 kB\n");
 	return 0;
-}
-
-static int remove_root(void **state)
-{
-	char command[128];
-
-	snprintf(command, sizeof(command), "rm -rf %s", root);
-	return system(command);
 }
 
 static const struct doctor_check *check_of(const struct doctor *d, const char *subject)
@@ -146,5 +100,5 @@ int main(void)
 		cmocka_unit_test(test_each_controller_has_its_line),
 	};
 
-	return cmocka_run_group_tests(tests, make_root, remove_root);
+	return cmocka_run_group_tests(tests, make_root, root_remove);
 }

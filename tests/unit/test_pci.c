@@ -1,89 +1,38 @@
 /* PCI controllers are read from a made-up sysfs: an Intel card behind an IOMMU, a virtio one
  * without, one bound to vfio-pci, and a disk controller that isn't one. */
-#include "unit.h"
-
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <sys/stat.h>
-#include <unistd.h>
+#include "made_root.h"
 
 #include "host/pci.h"
 #include "host/rights.h"
 
-static char root[64];
-
-__attribute__((format(printf, 2, 3))) static void put(const char *text, const char *format, ...)
-{
-	char path[512], at[640];
-	va_list args;
-	FILE *f;
-
-	va_start(args, format);
-	vsnprintf(path, sizeof(path), format, args);
-	va_end(args);
-	snprintf(at, sizeof(at), "%s/%s", root, path);
-	for (char *slash = at + strlen(root) + 1; (slash = strchr(slash, '/')); slash++) {
-		*slash = '\0';
-		assert_true(mkdir(at, 0755) == 0 || errno == EEXIST);
-		*slash = '/';
-	}
-	f = fopen(at, "w");
-	assert_non_null(f);
-	fputs(text, f);
-	assert_int_equal(fclose(f), 0);
-}
-
-static void point(const char *target, const char *path)
-{
-	char at[256];
-
-	snprintf(at, sizeof(at), "%s/%s", root, path);
-	assert_int_equal(symlink(target, at), 0);
-}
-
 static int make_root(void **state)
 {
-	const char *devices = "sys/bus/pci/devices";
-
 	(void)state;
-	snprintf(root, sizeof(root), "/tmp/culvert-pci-XXXXXX");
-	assert_non_null(mkdtemp(root));
-	put("0x020000\n", "%s/0000:03:00.0/class", devices);
-	put("0x8086\n", "%s/0000:03:00.0/vendor", devices);
-	put("0x10c9\n", "%s/0000:03:00.0/device", devices);
-	put("1\n", "%s/0000:03:00.0/numa_node", devices);
-	put("7\n", "%s/0000:03:00.0/net/enp3s0/ifindex", devices);
-	point("../../../bus/pci/drivers/igb", "sys/bus/pci/devices/0000:03:00.0/driver");
-	point("../../../kernel/iommu_groups/12", "sys/bus/pci/devices/0000:03:00.0/iommu_group");
-	put("", "sys/kernel/iommu_groups/12/devices/0000:03:00.0");
-	put("", "sys/kernel/iommu_groups/12/devices/0000:00:1c.0");
-	put("0x060400\n", "%s/0000:00:1c.0/class", devices);
+	root_make();
+	put(DEVICES "/0000:03:00.0/class", "0x020000\n");
+	put(DEVICES "/0000:03:00.0/vendor", "0x8086\n");
+	put(DEVICES "/0000:03:00.0/device", "0x10c9\n");
+	put(DEVICES "/0000:03:00.0/numa_node", "1\n");
+	put(DEVICES "/0000:03:00.0/net/enp3s0/ifindex", "7\n");
+	point(DEVICES "/0000:03:00.0/driver", "../../../bus/pci/drivers/igb");
+	point(DEVICES "/0000:03:00.0/iommu_group", "../../../kernel/iommu_groups/12");
+	put("sys/kernel/iommu_groups/12/devices/0000:03:00.0", "");
+	put("sys/kernel/iommu_groups/12/devices/0000:00:1c.0", "");
+	put(DEVICES "/0000:00:1c.0/class", "0x060400\n");
 
-	put("0x020000\n", "%s/0000:00:03.0/class", devices);
-	put("0x1af4\n", "%s/0000:00:03.0/vendor", devices);
-	put("0x1000\n", "%s/0000:00:03.0/device", devices);
-	put("-1\n", "%s/0000:00:03.0/numa_node", devices);
-	put("2\n", "%s/0000:00:03.0/virtio0/net/eth0/ifindex", devices);
-	point("../../../bus/pci/drivers/virtio-pci", "sys/bus/pci/devices/0000:00:03.0/driver");
+	put(DEVICES "/0000:00:03.0/class", "0x020000\n");
+	put(DEVICES "/0000:00:03.0/vendor", "0x1af4\n");
+	put(DEVICES "/0000:00:03.0/device", "0x1000\n");
+	put(DEVICES "/0000:00:03.0/numa_node", "-1\n");
+	put(DEVICES "/0000:00:03.0/virtio0/net/eth0/ifindex", "2\n");
+	point(DEVICES "/0000:00:03.0/driver", "../../../bus/pci/drivers/virtio-pci");
 
-	put("0x020000\n", "%s/0000:04:00.0/class", devices);
-	point("../../../bus/pci/drivers/vfio-pci", "sys/bus/pci/devices/0000:04:00.0/driver");
-	put("0x010601\n", "%s/0000:05:00.0/class", devices);
-	put("HugePages_Total:      64\nHugePages_Free:       60\nHugepagesize:       2048 kB\n",
-		"proc/meminfo");
+	put(DEVICES "/0000:04:00.0/class", "0x020000\n");
+	point(DEVICES "/0000:04:00.0/driver", "../../../bus/pci/drivers/vfio-pci");
+	put(DEVICES "/0000:05:00.0/class", "0x010601\n");
+	put("proc/meminfo", "HugePages_Total:      64\nHugePages_Free:       60\nHugepagesize:     "
+			    "  2048 kB\n");
 	return 0;
-}
-
-static int remove_root(void **state)
-{
-	char command[128];
-
-	(void)state;
-	snprintf(command, sizeof(command), "rm -rf %s", root);
-	return system(command);
 }
 
 static void finds_controllers(void **state)
@@ -134,15 +83,15 @@ static void says_what_binding_needs(void **state)
 	assert_int_equal(host_pci_bindable(&nics[1], &vfio, &why), -ENOENT);
 	assert_string_equal(why.remedy, "modprobe vfio-pci");
 
-	put("Y\n", "sys/module/vfio/parameters/enable_unsafe_noiommu_mode");
-	put("", "sys/bus/pci/drivers/vfio-pci/bind");
+	put("sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "Y\n");
+	put("sys/bus/pci/drivers/vfio-pci/bind", "");
 	host_vfio_get(root, &vfio);
 	assert_true(vfio.loaded && vfio.noiommu);
 	assert_int_equal(host_pci_bindable(&nics[0], &vfio, &why), 0);
 	assert_int_equal(host_pci_bindable(&nics[1], &vfio, &why), 0);
 	free(nics);
 
-	put("", "sys/kernel/iommu_groups/12/devices/0000:05:00.0");
+	put("sys/kernel/iommu_groups/12/devices/0000:05:00.0", "");
 	assert_int_equal(host_pci_scan(root, &nics, &n, NULL), 0);
 	assert_int_equal(nics[1].group_others, 1);
 	assert_int_equal(host_pci_bindable(&nics[1], &vfio, &why), -EBUSY);
@@ -177,7 +126,7 @@ static void reads_huge_pages(void **state)
 	assert_int_equal(huge.size, 0);
 }
 
-#define with_root(test) cmocka_unit_test_setup_teardown(test, make_root, remove_root)
+#define with_root(test) cmocka_unit_test_setup_teardown(test, make_root, root_remove)
 
 int main(void)
 {
