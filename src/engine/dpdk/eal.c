@@ -238,7 +238,6 @@ int eal_start(uint32_t n_pools, size_t size, struct reason *r)
 	eal_listen_end();
 	for (int i = 1; i < NSIG; i++)
 		sigaction(i, &actions[i], NULL);
-	sched_setaffinity(0, sizeof(cpus), &cpus);
 	if (err)
 		return explain(err, r);
 	started = true;
