@@ -15,9 +15,11 @@ from harness import isolate  # noqa: E402  pylint: disable=wrong-import-position
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CULVERT, ENDS = os.environ["CULVERT"], os.environ["ENDS"]
+REFLECT = os.environ.get("REFLECT")  # not built where BPF programs can't be
 
 folder = tempfile.mkdtemp(prefix="culvert-bench-")
 running = []
+reflectors = []
 
 
 def start(argv, **more):
@@ -183,6 +185,35 @@ def ends(mode, port, *args):
     if got.get("failed"):
         print(f"ends {mode}: {got['failed']} failed")
     return got
+
+
+def reflected(port, *args):
+    """What ends("ping") tells, with the free ends that are up."""
+    p = reflectors[-1]
+    p.stdin.write(" ".join(map(str, (port, *args))) + "\n")
+    p.stdin.flush()
+    line = p.stdout.readline()
+    if not line:
+        raise SystemExit(f"reflect: {p.stderr.read()}")
+    got = json.loads(line)
+    if got["failed"]:
+        print(f"free ends: {got['failed']} failed")
+    return got
+
+
+def reflector():
+    """Free ends, a server as those of ends; None where they can't be had."""
+    if not REFLECT:
+        print("free ends: left out, built without BPF")
+        return None, None
+    p = start([REFLECT])
+    line = p.stdout.readline()
+    if not line:
+        print(f"free ends: left out, {p.stderr.read().strip()}")
+        stop(p)
+        return None, None
+    reflectors.append(p)
+    return p, int(line.rsplit(":", 1)[1])
 
 
 def server(mode):
