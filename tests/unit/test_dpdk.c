@@ -154,6 +154,23 @@ static void test_frames_cross_without_a_copy(void **state)
 }
 
 /* Of a driver that strips tags and one that fills several mbufs, among others: all arrive whole. */
+static void test_what_drivers_write_is_spread_over_cache_sets(void **state)
+{
+	struct port *p = open_port("dpdk:net_null_spread");
+	struct batch b;
+	uint32_t n_at[SLOT_SIZE / 64] = {0};
+
+	p->queues[0]->ops->rx(p->queues[0], &b);
+	assert_int_equal(b.n, BATCH_SIZE);
+	for (uint32_t i = 0; i < b.n; i++)
+		n_at[(uintptr_t)b.frames[i].data % SLOT_SIZE / 64]++;
+	/* 128 bytes of headroom, and up to 192 more. */
+	for (uint32_t i = 2; i < 6; i++)
+		assert_int_equal(n_at[i], BATCH_SIZE / 4);
+	p->queues[0]->ops->put(p->queues[0], &b);
+	close_port(p);
+}
+
 static void test_odd_mbufs_become_frames(void **state)
 {
 	struct port *a = open_port("dpdk:net_ring0"), *b = open_port("dpdk:net_ring1");
@@ -550,6 +567,7 @@ int main(void)
 		cmocka_unit_test(test_frames_cross_without_a_copy),
 		cmocka_unit_test(test_frames_cross_to_other_engines_without_a_copy),
 		cmocka_unit_test(test_a_port_without_slots_has_memory_of_its_own),
+		cmocka_unit_test(test_what_drivers_write_is_spread_over_cache_sets),
 		cmocka_unit_test(test_a_thread_that_is_no_worker_may_free),
 		cmocka_unit_test(test_what_lies_in_a_closing_port_comes_back),
 		cmocka_unit_test(test_odd_mbufs_become_frames),
