@@ -240,8 +240,11 @@ void flow_connected(struct flow *f)
 	if (!e->writable)
 		return;
 	e->failed = false;
-	if (open_now(f) < 0)
+	if (open_now(f) < 0) {
 		flow_finish(f, FLOW_END_ERROR + RELAY_ERROR_SYSTEM);
-	else
-		flow_run(f);
+		return;
+	}
+	flow_run(f);
+	if (f->state == FLOW_OPEN && e->inet && !f->dir[0].bytes && !f->dir[0].queued)
+		sockopt_send_ack(e->fd);
 }

@@ -188,6 +188,23 @@ static int set_origin(int fd, const struct route_settings *s, int family,
 	return 0;
 }
 
+/* On a socket that connects, the kernel takes this as a promise of bytes (tcp_input.c,
+ * tcp_rcv_synsent_state_process): it keeps the acknowledgement that ends the handshake, for 200 ms
+ * at most, so that it goes with them. A refusal changes nothing but that. */
+static void hold_ack(int fd)
+{
+	int seconds = 1;
+
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof(seconds));
+}
+
+void sockopt_send_ack(int fd)
+{
+	int on = 1;
+
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on));
+}
+
 int sockopt_target(int fd, const struct route_settings *s, int family, const struct client *client,
 	struct reason *reason)
 {
@@ -198,6 +215,8 @@ int sockopt_target(int fd, const struct route_settings *s, int family, const str
 	r = set_tcp(fd, s, reason);
 	if (r == 0 && s->fast_open && client) /* a probe wants the answer */
 		r = set_int(fd, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1, "fast_open", reason);
+	else if (r == 0 && client && !s->mptcp) /* MPTCP has something to say in that segment */
+		hold_ack(fd);
 	return r < 0 ? r : set_origin(fd, s, family, client, reason);
 }
 

@@ -14,11 +14,20 @@ MANY = 40
 SIZES = (1, 64, 64, 1000, 4095, 4096, 4097, 16384, 3)
 
 
+def stopped(pid):
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/stat", encoding="ascii") as f:
+            if f.read().rpartition(")")[2].split()[0] != "T":
+                return False
+    return True
+
+
 @contextlib.contextmanager
 def held_up(relay):
     """What happens meanwhile, the relay finds in one turn of its loop."""
     os.kill(relay.pid, signal.SIGSTOP)
     try:
+        eventually(lambda: stopped(relay.pid), "the relay stops")
         yield
     finally:
         os.kill(relay.pid, signal.SIGCONT)
@@ -128,6 +137,34 @@ def test_the_last_message_takes_the_end_along():
                     break
             equal(fewest, 1, f"{engine} {way}: segments")
             check(min(took) < 0.03, f"{engine} {way}: {min(took):.3f} s at best")
+        relay.stop()
+
+
+def test_the_first_bytes_take_the_handshake_along():
+    """One segment ends the handshake and brings the bytes, where there are some; where there are
+    none the target need not wait: it may be who speaks first."""
+    target = Listener()
+    for engine in ("auto", "copy", "splice"):
+        relay = Relay("tcp:127.0.0.1:0", target.where, engine=engine)
+        fewest, took = 9, []
+        for _ in range(20):  # whether the relay finds both at once is up to the machine
+            with held_up(relay):
+                client = relay.connect()
+                client.sendall(b"first")
+            server = target.accept()
+            equal(receive(server, 5), b"first", f"{engine}: the first bytes")
+            fewest = min(fewest, segments_in(server))
+            close((client, server))
+            began = time.monotonic()
+            client, server = relay.connect(), target.accept()
+            took.append(time.monotonic() - began)
+            server.sendall(b"hello")
+            equal(receive(client, 5), b"hello", f"{engine}: the target's greeting")
+            close((client, server))
+            if fewest == 2 and min(took) < 0.1:
+                break
+        equal(fewest, 2, f"{engine}: segments, the SYN one of them")
+        check(min(took) < 0.1, f"{engine}: accepted after {min(took):.3f} s at best")
         relay.stop()
 
 
