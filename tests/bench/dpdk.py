@@ -3,10 +3,11 @@
 devices, cores and peer process, in turns, in one run.
 
 The forwarder joins a device to another; what is counted is what it received and sent on the first.
-Over memif and vhost a round has one of two speeds, twofold apart, with either forwarder, as the two
-sides of a ring fall into step or don't: many rounds, and the best ones, tell more than a median.
 Where no peer has to keep up, a second is one of the forwarding thread's CPU time, so that other
-programs on the machine don't count. Elsewhere all of it runs at the head of the queue for CPU time.
+programs on the machine don't count. Elsewhere all of it runs at the head of the queue for CPU time,
+and what two CPUs hand each other depends on how far they are from one another, twofold: in a virtual
+machine the hypervisor moves them about. So the distance is taken (cache_line.c) before and after each
+window of two seconds, and only windows of the same distance are set beside one another.
 """
 import atexit
 import json
@@ -23,7 +24,13 @@ import time
 ROUNDS = int(os.environ.get("CULVERT_BENCH_ROUNDS", "3"))
 TRIES = 3  # of a round in which a peer does not come up or stalls
 SECONDS = 3.0
+WINDOWS = 4  # a round, where there is a peer
+WINDOW_SECONDS = 2.0
+WINDOWS_LEAST = 3  # of each forwarder, for a figure
 PATIENCE = 30.0
+# The way of a cache line there and back, in ns, below which the CPUs are one core's threads, cores
+# with a cache in common, or (all else) cores without.
+DISTANCES = ((45, "one core"), (150, "one cache"), (1e9, "apart"))
 
 GENERATE = "generate"  # frames for p0, more than any packet socket takes
 # name: the forwarder's two devices, and its peer: None, GENERATE, or testpmd with its devices and
@@ -81,17 +88,32 @@ class Program:
                 return int(f.read().split()[0]) / 1e9
         raise Failed(f"no thread {self.thread}")
 
+    def change(self, clock):
+        """The counter when it has just changed, and when: testpmd tells its own once a second."""
+        before = self.frames()
+        wait_for("frames", lambda: self.frames() != before)
+        return self.frames(), clock()
+
     def rate(self, clock):
-        """Per second of clock(), between two changes of the counter that are SECONDS or more apart:
-        testpmd tells its own once a second."""
-        def change(after):
-            wait_for("frames", lambda: self.frames() != after)
-            return self.frames(), clock()
+        """Per second of clock(), between two changes that are SECONDS or more apart."""
         time.sleep(1)
-        first, at = change(self.frames())
+        first, at = self.change(clock)
         time.sleep(SECONDS)
-        last, end = change(self.frames())
+        last, end = self.change(clock)
         return (last - first) / (end - at)
+
+    def rates(self, distance):
+        """(distance, rate) of each window in which the distance was the same at both ends."""
+        time.sleep(1)
+        found = []
+        for _ in range(WINDOWS):
+            near = distance()
+            first, at = self.change(time.monotonic)
+            time.sleep(WINDOW_SECONDS)
+            last, end = self.change(time.monotonic)
+            if distance() == near:
+                found.append((near, (last - first) / (end - at)))
+        return found
 
     def end(self):
         if self.process.poll() is None:
@@ -168,8 +190,16 @@ class Culvert(Program):
         return q["rx_frames"] + q["tx_frames"]
 
 
+def distance_between(cores):
+    program = os.path.join(os.path.dirname(os.path.abspath(sys.argv[1])),
+                           "../tests/bench/cache_line")
+    done = subprocess.run([program, str(cores[0]), str(cores[-1])], capture_output=True, text=True,
+                          timeout=PATIENCE, check=True)
+    return next(name for most, name in DISTANCES if int(done.stdout) < most)
+
+
 def measure(who, case, cores):
-    """One figure; who: what starts the forwarder."""
+    """(distance, rate) of each window; who: what starts the forwarder."""
     devices, peer = CASES[case]
     with tempfile.TemporaryDirectory() as where:
         forwarder = other = None
@@ -179,7 +209,9 @@ def measure(who, case, cores):
                 other = Generator(os.path.abspath(sys.argv[1]), cores[0])
             elif peer:
                 other = Testpmd([d.format(dir=where) for d in peer[0]], peer[1], cores[0], cores)
-            return forwarder.rate(time.monotonic if peer else forwarder.cpu_s)
+            if peer:
+                return forwarder.rates(lambda: distance_between(cores))
+            return [("", forwarder.rate(forwarder.cpu_s))]
         finally:
             for p in (other, forwarder):
                 if p:
@@ -187,7 +219,7 @@ def measure(who, case, cores):
 
 
 def measure_again(who, case, cores):
-    """The figure of a try that went well."""
+    """The figures of a try that went well."""
     for left in reversed(range(TRIES)):
         try:
             return measure(who, case, cores)
@@ -224,6 +256,19 @@ def enter():
             subprocess.run(["ip", "link", "set", device, "up"], check=True)
 
 
+def tell(case, ours, theirs):
+    """A line for each distance that both have enough windows of."""
+    for near in sorted({near for near, _ in ours + theirs}):
+        a, b = ([rate / 1e6 for at, rate in x if at == near] for x in (ours, theirs))
+        if near and min(len(a), len(b)) < WINDOWS_LEAST:
+            print(f"{case:10} {near:9} too few windows: {len(a)} and {len(b)}", flush=True)
+            continue
+        x, y = statistics.median(a), statistics.median(b)
+        print(f"{case:10} {near:9} culvert {x:6.2f} Mpps ({min(a):.2f} to {max(a):.2f}, {len(a)} times),"
+              f" testpmd io {y:6.2f} ({min(b):.2f} to {max(b):.2f}, {len(b)}): {x / y:.2f} times",
+              flush=True)
+
+
 def main():
     cores = sorted(os.sched_getaffinity(0))
     if os.geteuid() != 0 or not shutil.which("dpdk-testpmd") or len(cores) < 2:
@@ -245,16 +290,11 @@ def main():
         try:
             for _ in range(ROUNDS):
                 for who, rates in figures.items():
-                    rates.append(measure_again(who, case, cores))
+                    rates += measure_again(who, case, cores)
         except (Failed, subprocess.SubprocessError, ValueError) as e:
             print(f"{case:10} no figure: {e}", flush=True)
             continue
-        a, b = (statistics.median(x) for x in figures.values())
-        ratios = [x / y for x, y in zip(*figures.values())]
-        print(f"{case:10} culvert {a / 1e6:7.2f} Mpps, testpmd io {b / 1e6:7.2f} Mpps: "
-              f"{statistics.median(ratios):.2f} times ({min(ratios):.2f} to {max(ratios):.2f}, "
-              f"{ROUNDS} rounds); best round to best round {max(figures[ours]) / max(figures[theirs]):.2f}",
-              flush=True)
+        tell(case, *figures.values())
 
 
 main()
