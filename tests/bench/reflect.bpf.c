@@ -77,23 +77,28 @@ int reflect(struct __sk_buff *skb)
 	struct iphdr *ip = data + sizeof(struct ethhdr);
 	struct tcphdr *tcp = (void *)(ip + 1);
 	struct timestamps *stamps = (void *)(tcp + 1);
-	__u32 headers = sizeof(*ip) + sizeof(*tcp) + sizeof(*stamps), size;
+	__u32 headers, size;
 
 	if (!reflecting || (void *)(stamps + 1) > end || skb->protocol != bpf_htons(ETH_P_IP))
 		return TC_ACT_OK;
-	if (ip->ihl != 5 || ip->protocol != IPPROTO_TCP || bpf_ntohs(ip->tot_len) < headers)
+	if (ip->ihl != 5 || ip->protocol != IPPROTO_TCP)
 		return TC_ACT_OK;
 	if (tcp->source != relay_port && tcp->dest != server_port)
 		return TC_ACT_OK;
-	if (tcp->syn || tcp->fin || tcp->rst || tcp->doff * 4 != sizeof(*tcp) + sizeof(*stamps) ||
+	headers = sizeof(*ip) + tcp->doff * 4;
+	size = bpf_ntohs(ip->tot_len);
+	if (tcp->syn || tcp->fin || tcp->rst || size < headers)
+		return TC_ACT_OK;
+	/* An acknowledgement, as of a relay that was stopped for a while: it would meet no one and
+	 * be reset. To drop is all that both hooks (reflect.c) know. */
+	if (size == headers)
+		return TC_ACT_SHOT;
+	if (tcp->doff * 4 != sizeof(*tcp) + sizeof(*stamps) ||
 		stamps->kinds != bpf_htonl(TIMESTAMPS))
 		return TC_ACT_OK;
-	size = bpf_ntohs(ip->tot_len) - headers;
-	if (!size)
-		return TC_ACT_STOLEN; /* an acknowledgement: there is no one who waits for it */
 	if (tcp->source == relay_port)
 		round_add(tcp->dest);
-	turn_round(ip, tcp, stamps, size);
+	turn_round(ip, tcp, stamps, size - headers);
 	return TC_ACT_OK;
 }
 

@@ -13,6 +13,7 @@
 #include "../relay/endpoint.h"
 #include "reflect.skel.h"
 
+#include <bpf/bpf.h>
 #include <fcntl.h>
 #include <net/if.h>
 #include <poll.h>
@@ -21,6 +22,7 @@
 
 #define PATIENCE_MS 10000 /* for what takes milliseconds */
 #define MESSAGE	    64
+#define TCX_EGRESS  47 /* BPF_TCX_EGRESS, which old headers don't have */
 
 struct pair {
 	int client, server;
@@ -85,8 +87,12 @@ static bool attach(void)
 		fprintf(stderr, "the BPF program can't be loaded: %s\n", strerror(errno));
 		return false;
 	}
-	/* The hook and what is on it go with the namespace. */
 	opts.prog_fd = bpf_program__fd(program->progs.reflect);
+	/* Cheaper than by a classifier, which is what Linux before 6.6 has. */
+	if (bpf_link_create(opts.prog_fd, hook.ifindex, (enum bpf_attach_type)TCX_EGRESS, NULL) >=
+		0)
+		return true;
+	/* The hook and what is on it go with the namespace. */
 	errno = -bpf_tc_hook_create(&hook);
 	if (!errno)
 		errno = -bpf_tc_attach(&hook, &opts);
@@ -141,23 +147,30 @@ static unsigned int moving(const struct pair *pairs, unsigned int n, uint64_t si
 	return n_moving;
 }
 
+/* How many connections have no round since then, however patiently one waits. */
+static unsigned int stuck(const struct pair *pairs, unsigned int n, uint64_t since_ns)
+{
+	uint64_t end_ns = now_ns() + PATIENCE_MS * 1000000ull;
+
+	while (moving(pairs, n, since_ns) < n && now_ns() < end_ns)
+		sleep_ns(1000000);
+	return n - moving(pairs, n, since_ns);
+}
+
 /* Sets all messages going and leaves them alone; false when some don't come back. */
 static bool set_going(struct pair *pairs, unsigned int n, const struct endpoint *relay, size_t size)
 {
 	bool good = true;
-	uint64_t end_ns;
 
 	for (unsigned int i = 0; i < n; i++)
-		good = pair_open(&pairs[i], relay) && good;
+		pairs[i] = (struct pair){.client = -1, .server = -1};
+	for (unsigned int i = 0; i < n && good; i++)
+		good = pair_open(&pairs[i], relay);
 	memset(program->bss->last_ns, 0, sizeof(program->bss->last_ns));
 	__atomic_store_n(&program->bss->reflecting, 1, __ATOMIC_SEQ_CST);
 	for (unsigned int i = 0; i < n && good; i++)
 		good = send(pairs[i].client, bytes, size, MSG_NOSIGNAL) == (ssize_t)size;
-	end_ns = now_ns() + PATIENCE_MS * 1000000ull;
-	while (good && moving(pairs, n, 0) < n) {
-		good = now_ns() < end_ns;
-		sleep_ns(1000000);
-	}
+	good = good && stuck(pairs, n, 0) == 0;
 	for (unsigned int i = 0; i < n; i++) {
 		vanish(pairs[i].client);
 		vanish(pairs[i].server);
@@ -219,12 +232,12 @@ static void ping(unsigned int port, unsigned int n, double seconds, size_t size)
 	sleep_ns(n_failed ? 0 : (uint64_t)(seconds * 1e9));
 	n_done = __atomic_load_n(&program->bss->rounds, __ATOMIC_SEQ_CST) - n_done;
 	end_ns = now_ns();
-	/* Whoever lost its message, or lets one wait while others go, has failed. */
-	if (!n_failed)
-		n_failed = n - moving(pairs, n, begin_ns + (end_ns - begin_ns) / 2);
 	printf("{\"done\": %llu, \"rate\": %.1f, \"p50_us\": %.1f, \"p99_us\": %.1f, ",
 		(unsigned long long)n_done, (double)n_done * 1e9 / (double)(end_ns - begin_ns),
 		latency_at(0.5, n_done), latency_at(0.99, n_done));
+	/* Whoever has lost its message, or lets one wait while others go, has failed. */
+	if (!n_failed)
+		n_failed = stuck(pairs, n, end_ns);
 	__atomic_store_n(&program->bss->reflecting, 0, __ATOMIC_SEQ_CST);
 	n_failed += !carries(&relay);
 	printf("\"failed\": %u}\n", n_failed);
