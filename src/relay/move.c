@@ -5,8 +5,10 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -19,7 +21,8 @@
 
 /* What one direction may move in one turn of the loop before others have theirs. */
 #define TURN_BYTES (1U << 20)
-/* A copy reads this much at once; a read that fills it says that there is bulk. */
+/* A copy reads this much at once; a read that fills it, or a connection that begins with more
+ * than it, says that there is bulk. */
 #define COPY_BYTES 16384U
 /* Where splicing is not to be had, reads of this size make the best of copying. */
 #define COPY_BULK_BYTES LOOP_BUFFER_SIZE
@@ -456,6 +459,20 @@ static uint64_t allowed(struct flow *f, unsigned int i)
 	return chunk < TURN_BYTES ? chunk : TURN_BYTES;
 }
 
+/* Whether the source's first bytes are bulk. Reading a part of what a new connection has queued
+ * makes TCP tell a sender of large segments, as on loopback, that the window is closed, and soon
+ * after that it is open again. Later windows are wider, and each message would pay for asking.
+ * With fast open the first bytes go with the SYN: they are sent. */
+static bool begins_with_bulk(const struct flow *f, unsigned int i)
+{
+	const struct direction *d = &f->dir[i];
+	int queued = 0;
+
+	return d->mode == MODE_COPY && d->bytes == 0 && !d->no_splice && !f->end[i].plain &&
+	       !f->route->s.fast_open && ioctl(f->end[i].fd, SIOCINQ, &queued) == 0 &&
+	       queued > (int)COPY_BYTES;
+}
+
 static enum step step(struct flow *f, unsigned int i, uint64_t most)
 {
 	struct direction *d = &f->dir[i];
@@ -472,6 +489,8 @@ static enum step step(struct flow *f, unsigned int i, uint64_t most)
 	d->drain_by_copy = false;
 	if (d->ended || !source->readable)
 		return STEP_WAIT;
+	if (begins_with_bulk(f, i))
+		d->mode = MODE_SPLICE;
 	if (d->mode != MODE_COPY)
 		send_batch_flush(f->loop->sends);
 	if (d->mode == MODE_SENDFILE)

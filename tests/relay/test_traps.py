@@ -7,6 +7,8 @@ import shutil
 import signal
 import socket
 import statistics
+import struct
+import termios
 import threading
 import time
 
@@ -51,6 +53,11 @@ class Hog:
     def close(self):
         os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
+
+
+def unacknowledged(s):
+    """Bytes that were sent and that the other end's kernel has not acknowledged yet."""
+    return struct.unpack("i", fcntl.ioctl(s, termios.TIOCOUTQ, bytes(4)))[0]
 
 
 def block(size, seed=7):
@@ -647,6 +654,41 @@ def test_T19_auto_chooses_well():
     client.close()
     server.close()
     relay.stop()
+
+
+def test_T19_bulk_at_the_beginning_is_spliced_whole():
+    """Whichever side speaks first, none of it is copied, by the counters; a message still is."""
+    first = 16384  # what one copy takes: COPY_BYTES of move.c
+    bulk, times = block(8 * first), 4
+    target = Listener()
+    for side in ("client", "target"):
+        relay = Relay("tcp:127.0.0.1:0", target.where, engine="auto")
+        for _ in range(times):
+            pair = []
+            if side == "target":  # its connection must stand before the relay rests
+                client = relay.connect()
+                pair = [target.accept(), client]
+            # The relay finds the queue as it is when a good part of it has arrived.
+            os.kill(relay.p.pid, signal.SIGSTOP)
+            try:
+                speaks = pair[0] if pair else relay.connect()
+                speaks.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+                speaks.sendall(bulk)
+                eventually(lambda s=speaks: unacknowledged(s) <= len(bulk) - first,
+                           f"{side}: bulk in the relay's queue")
+            finally:
+                os.kill(relay.p.pid, signal.SIGCONT)
+            hears = pair[1] if pair else target.accept()
+            check(receive(hears, len(bulk)) == bulk, f"{side}: bytes differ")
+            hears.sendall(b"thanks")  # the other direction begins with a message
+            equal(receive(speaks, 6), b"thanks", f"{side}: answer")
+            speaks.close()
+            hears.close()
+        relay.stop()
+        got = relay.totals()
+        equal(got["copied"] + got["spliced"], times * (len(bulk) + 6), f"{side}: {got}")
+        check(6 * times <= got["copied"] < first, f"{side} begins with bulk: {got}")
+    target.close()
 
 
 def test_T20_no_stall_at_tiny_buffers():
