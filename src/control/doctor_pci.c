@@ -16,15 +16,42 @@ static void say_bound(struct doctor *d, const struct host_pci_nic *nic)
 		nic->vendor, nic->device, nic->driver, nic->address, nic->address, nic->address);
 }
 
+/* UIO gives DPDK the device as it is: what the device writes to memory passes no IOMMU. */
+static void say_uio(struct doctor *d, const struct host_pci_nic *nic, const struct host_vfio *vfio)
+{
+	char instead[384] = "", remedy[256] = "";
+	struct reason why = {0};
+	bool better = false;
+
+	if (host_pci_bindable(nic, vfio, &why)) {
+		snprintf(instead, sizeof(instead), "; vfio-pci can't have it: %s", why.what);
+		snprintf(remedy, sizeof(remedy), "%s", why.remedy);
+	} else if (!nic->iommu_group[0]) {
+		snprintf(instead, sizeof(instead), ", nor with vfio-pci: there is none for it");
+	} else {
+		better = true;
+		snprintf(instead, sizeof(instead), ", as it is with vfio-pci");
+		snprintf(
+			remedy, sizeof(remedy), "dpdk-devbind.py --bind=vfio-pci %s", nic->address);
+	}
+	doctor_say(d, better ? DOCTOR_WARN : DOCTOR_NOTE, nic->address, remedy,
+		"[%04x:%04x] is bound to %s: DPDK has it as dpdk:%s, but memory is not guarded "
+		"from it by an IOMMU%s",
+		nic->vendor, nic->device, nic->driver, nic->address, instead);
+}
+
 static void say_nic(struct doctor *d, const struct host_pci_nic *nic, const struct host_vfio *vfio)
 {
 	struct reason why = {0};
 	char what[192], loss[160] = "", remedy[256];
 	int err;
 
-	if (strcmp(nic->driver, "vfio-pci") == 0 || strcmp(nic->driver, "uio_pci_generic") == 0 ||
-		strcmp(nic->driver, "igb_uio") == 0) {
+	if (strcmp(nic->driver, "vfio-pci") == 0) {
 		say_bound(d, nic);
+		return;
+	}
+	if (strcmp(nic->driver, "uio_pci_generic") == 0 || strcmp(nic->driver, "igb_uio") == 0) {
+		say_uio(d, nic, vfio);
 		return;
 	}
 	snprintf(what, sizeof(what), "[%04x:%04x] driver %s, interface %s, IOMMU group %s",

@@ -36,6 +36,14 @@ static int make_root(void **state)
 	snprintf(ifindex, sizeof(ifindex), "%u\n", route_ifindex());
 	put(DEVICES "/0000:06:00.0/net/eth9/ifindex", ifindex);
 	point(DEVICES "/0000:06:00.0/driver", "../../../bus/pci/drivers/virtio-pci");
+	put(DEVICES "/0000:07:00.0/class", "0x020000\n");
+	put(DEVICES "/0000:07:00.0/vendor", "0x8086\n");
+	put(DEVICES "/0000:07:00.0/device", "0x1521\n");
+	point(DEVICES "/0000:07:00.0/driver", "../../../bus/pci/drivers/uio_pci_generic");
+	point(DEVICES "/0000:07:00.0/iommu_group", "../../../kernel/iommu_groups/13");
+	put("sys/kernel/iommu_groups/13/devices/0000:07:00.0", "");
+	put(DEVICES "/0000:08:00.0/class", "0x020000\n");
+	point(DEVICES "/0000:08:00.0/driver", "../../../bus/pci/drivers/igb_uio");
 	put("sys/bus/pci/drivers/vfio-pci/bind", "");
 	put("proc/meminfo", "HugePages_Total: 64\nHugePages_Free: 60\nHugepagesize: 2048 kB\n");
 	return 0;
@@ -67,7 +75,7 @@ static void test_each_controller_has_its_line(void **state)
 	struct doctor d = {0};
 
 	doctor_pci(&d, root);
-	assert_int_equal(d.n_checks, 3);
+	assert_int_equal(d.n_checks, 5);
 
 	c = check_of(&d, "0000:03:00.0");
 	assert_int_equal(c->status, DOCTOR_NOTE);
@@ -94,10 +102,40 @@ static void test_each_controller_has_its_line(void **state)
 	doctor_free(&d);
 }
 
+/* DPDK has them, but what they write to memory passes no IOMMU: vfio-pci is better where it can be
+ * had. */
+static void test_bound_to_uio(void **state)
+{
+	const struct doctor_check *c;
+	struct doctor d = {0};
+
+	doctor_pci(&d, root);
+	c = check_of(&d, "0000:07:00.0");
+	assert_int_equal(c->status, DOCTOR_WARN);
+	says(c->text, "[8086:1521] is bound to uio_pci_generic: DPDK has it as dpdk:0000:07:00.0");
+	says(c->text, "memory is not guarded from it by an IOMMU, as it is with vfio-pci");
+	assert_string_equal(c->remedy, "dpdk-devbind.py --bind=vfio-pci 0000:07:00.0");
+
+	c = check_of(&d, "0000:08:00.0");
+	assert_int_equal(c->status, DOCTOR_NOTE);
+	says(c->text, "is bound to igb_uio: DPDK has it as dpdk:0000:08:00.0");
+	says(c->text, "vfio-pci can't have it: 0000:08:00.0 is behind no IOMMU");
+	says(c->remedy, "enable_unsafe_noiommu_mode");
+	doctor_free(&d);
+	put("sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "Y\n");
+	doctor_pci(&d, root);
+	c = check_of(&d, "0000:08:00.0");
+	assert_int_equal(c->status, DOCTOR_NOTE);
+	says(c->text, "by an IOMMU, nor with vfio-pci: there is none for it");
+	assert_string_equal(c->remedy, "");
+	doctor_free(&d);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_each_controller_has_its_line),
+		cmocka_unit_test(test_bound_to_uio),
 	};
 
 	return cmocka_run_group_tests(tests, make_root, root_remove);
