@@ -8,11 +8,13 @@
 #include <linux/if_arp.h>
 #include <linux/rtnetlink.h>
 #include <linux/sockios.h>
+#include <linux/version.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 /* The first message is longer, but its head is all that is read. */
@@ -57,6 +59,16 @@ static void read_ethtool(int fd, struct ifreq *request, struct device *d)
 		d->rx_queues = channels.combined_count + channels.rx_count;
 	if (d->rx_queues == 0)
 		d->rx_queues = count_in_sysfs(d);
+}
+
+static uint32_t read_kernel(void)
+{
+	unsigned int major, minor;
+	struct utsname name;
+
+	if (uname(&name) || sscanf(name.release, "%u.%u", &major, &minor) != 2)
+		return 0;
+	return (uint32_t)KERNEL_VERSION(major, minor, 0);
 }
 
 /* An alternative name may be too long for an ioctl. 0: there is none of that name. */
@@ -130,6 +142,7 @@ int device_read(const char *name, struct device *ret_device, struct reason *r)
 			"there is no network device %s here", name);
 	}
 	snprintf(d.name, sizeof(d.name), "%s", request.ifr_name);
+	d.kernel = read_kernel();
 	if (ioctl(fd, SIOCGIFMTU, &request) == 0)
 		d.mtu = (uint32_t)request.ifr_mtu;
 	else

@@ -9,6 +9,7 @@
 struct device {
 	char name[64];
 	char driver[32]; /* ethtool's name of it; "" where it tells none */
+	uint32_t kernel; /* KERNEL_VERSION of the running one, whose driver it is; 0: not known */
 	uint32_t ifindex;
 	uint32_t mtu; /* bytes */
 	uint8_t mac[6];
@@ -32,6 +33,7 @@ struct quirk {
 	const char *driver;
 	uint32_t mtu_native; /* largest MTU for native XDP without frags, 4 KiB pages; 0: unknown */
 	bool zero_copy;	     /* some kernel has zero-copy for it */
+	uint32_t zero_copy_since; /* KERNEL_VERSION of the first; 0: all that have AF_XDP for us */
 	/* The peer's TSO makes frames that fit into no slot, unless native XDP without frags
 	 * makes the kernel cut them. */
 	bool long_from_peer;
@@ -41,3 +43,5 @@ struct quirk {
 };
 /* Never NULL. */
 const struct quirk *quirk_of(const char *driver);
+/* The driver is known to have zero-copy, but only in later kernels than this one. */
+bool quirk_zero_copy_is_later(const struct device *d);

@@ -97,6 +97,16 @@ int explain_rings(int err, const struct socket_settings *s, struct reason *r)
 
 int explain_no_zero_copy(const struct device *d, struct reason *r)
 {
+	uint32_t since = quirk_of(d->driver)->zero_copy_since;
+	char remedy[sizeof(r->remedy)];
+
+	if (quirk_zero_copy_is_later(d)) {
+		snprintf(remedy, sizeof(remedy), "Linux %u.%u or later", since >> 16,
+			since >> 8 & 0xff);
+		return reason_set(r, -EOPNOTSUPP, remedy,
+			"the driver of %s (%s) has no zero-copy in this kernel (%u.%u)", d->name,
+			d->driver, d->kernel >> 16, d->kernel >> 8 & 0xff);
+	}
 	return reason_set(r, -EOPNOTSUPP, NULL, "the driver of %s (%s) has no zero-copy", d->name,
 		d->driver[0] ? d->driver : "unnamed");
 }
@@ -127,7 +137,8 @@ int explain_bind(int err, const struct socket_settings *s, struct reason *r)
 		return reason_set(r, -EPERM, UNIT_HINT, "binding to queue %u of %s is refused: %s",
 			s->queue, d->name, strerror(-err));
 	case -EOPNOTSUPP:
-		if (s->bind_flags & XDP_ZEROCOPY && !quirk->zero_copy)
+		if (s->bind_flags & XDP_ZEROCOPY &&
+			(!quirk->zero_copy || quirk_zero_copy_is_later(d)))
 			return explain_no_zero_copy(d, r);
 		/* fallthrough */
 	default:

@@ -27,7 +27,8 @@ static enum port_mode best_mode(const struct device *d, struct reason *r)
 {
 	const struct quirk *quirk = quirk_of(d->driver);
 	uint64_t features;
-	bool native = quirk->mtu_native || quirk->zero_copy, zero_copy = quirk->zero_copy;
+	bool native = quirk->mtu_native || quirk->zero_copy;
+	bool zero_copy = quirk->zero_copy && !quirk_zero_copy_is_later(d);
 	bool frags = false;
 
 	if (device_xdp_features(d->ifindex, &features) == 0) {
