@@ -71,37 +71,62 @@ static int exit_code_of(long http)
 	}
 }
 
-int client_request(const char *socket, const char *method, const char *path, char **ret_text)
+/* 0 with an answer, whose text (it may be NULL) the caller frees. */
+static CURLcode ask(const char *socket, const char *method, const char *path, long timeout_s,
+	char **ret_text, long *ret_http)
 {
 	struct text text = {0};
 	char url[CLIENT_PATH_SIZE + 16];
-	long http = 0;
 	CURLcode err;
 	CURL *curl;
 
-	*ret_text = NULL;
 	snprintf(url, sizeof(url), "http://culvert%s", path);
 	curl = curl_easy_init();
-	if (!curl) {
-		fprintf(stderr, "culvert: error: no memory\n");
-		return EXIT_CODE_FAILED;
-	}
+	if (!curl)
+		return CURLE_OUT_OF_MEMORY;
 	curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, socket);
 	curl_easy_setopt(curl, CURLOPT_URL, url);
 	curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
 	curl_easy_setopt(curl, CURLOPT_NOPROXY, "*");
-	curl_easy_setopt(curl, CURLOPT_TIMEOUT, REQUEST_TIMEOUT_S);
+	curl_easy_setopt(curl, CURLOPT_TIMEOUT, timeout_s);
 	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_data);
 	curl_easy_setopt(curl, CURLOPT_WRITEDATA, &text);
 	err = curl_easy_perform(curl);
-	curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &http);
+	curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, ret_http);
 	curl_easy_cleanup(curl);
 	if (err) {
 		free(text.data);
-		return no_answer(socket, err);
+		return err;
 	}
-	*ret_text = text.data ? text.data : strdup("");
+	*ret_text = text.data;
+	return CURLE_OK;
+}
+
+int client_request(const char *socket, const char *method, const char *path, char **ret_text)
+{
+	long http = 0;
+	CURLcode err;
+
+	*ret_text = NULL;
+	err = ask(socket, method, path, REQUEST_TIMEOUT_S, ret_text, &http);
+	if (err)
+		return no_answer(socket, err);
+	if (!*ret_text)
+		*ret_text = strdup("");
 	return *ret_text ? exit_code_of(http) : EXIT_CODE_FAILED;
+}
+
+char *client_status_if_any(const char *socket)
+{
+	char *text = NULL;
+	long http = 0;
+
+	if (ask(socket, "GET", "/status", REQUEST_TIMEOUT_S, &text, &http))
+		return NULL;
+	if (http == 200)
+		return text;
+	free(text);
+	return NULL;
 }
 
 struct json_object *client_status(const char *socket, int *ret_code)

@@ -12,6 +12,10 @@
  * EXIT_CODE_FAILED (or EXIT_CODE_NOT_PERMITTED) and sets *ret_text to NULL. */
 int client_request(const char *socket, const char *method, const char *path, char **ret_text);
 
+/* GET /status: its text, which the caller frees. NULL, without a word: nobody answers, or may be
+ * asked. */
+char *client_status_if_any(const char *socket);
+
 /* GET /status, parsed; the caller puts the object. NULL after saying why. */
 struct json_object *client_status(const char *socket, int *ret_code);
 

@@ -8,9 +8,11 @@
 #include "base/log.h"
 #include "base/units.h"
 #include "cli/cli.h"
+#include "cli/client.h"
 #include "control/check.h"
 #include "control/configuration.h"
 #include "control/daemon.h"
+#include "control/running.h"
 
 /* What the command line says; NULL and 0: nothing. */
 struct said {
@@ -222,12 +224,18 @@ int cmd_check(int argc, char **argv)
 {
 	struct said s = {0};
 	struct reason r = {0};
+	struct running *running;
 	int code, err;
+	char *status;
 	struct config *c = config_get(argc, argv, &s, &code);
 
 	if (!c)
 		return code;
-	err = check_print(c, stdout, &r);
+	status = c->socket[0] ? client_status_if_any(c->socket) : NULL;
+	running = status ? running_read(status) : NULL;
+	err = check_print(c, running, stdout, &r);
+	running_free(running);
+	free(status);
 	config_free(c);
 	if (!err)
 		return EXIT_CODE_DONE;

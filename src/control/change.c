@@ -12,7 +12,7 @@
 /* A trial that could not be undone is undone again after this. */
 #define TRIAL_AGAIN_NS (10 * SECOND_NS)
 
-/* Asked for in the same words, wherever they stand in the file. */
+/* Asked for in the same words, wherever they stand in the file (asked.c has the same). */
 static bool same_port(const struct config_port *a, const struct config_port *b)
 {
 	return strcmp(a->name, b->name) == 0 && strcmp(a->device, b->device) == 0 &&

@@ -4,6 +4,8 @@
 #include <stdio.h>
 
 #include "control/configuration.h"
+#include "control/running.h"
 
-/* Prints the plan. 0; or -errno with the reason when `run` would fail. */
-int check_print(const struct config *c, FILE *to, struct reason *r);
+/* Prints the plan. running: the culvert that answers at the control socket of c; NULL: none. 0; or
+ * -errno with the reason when `run` (of what is running: `reload`) would fail. */
+int check_print(const struct config *c, const struct running *running, FILE *to, struct reason *r);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "control/asked.h"
 #include "control/state.h"
 #include "frame/pool.h"
 #include <config.h>
@@ -125,6 +126,8 @@ static struct json_object *port_json(const struct daemon *d, const struct daemon
 	add_text(o, "reason", why->what);
 	add_text(o, "remedy", why->remedy);
 	add_text(o, "link", status_link_names[dp->link]);
+	add_number(o, "ifindex", dp->ifindex);
+	json_object_object_add(o, "asked", asked_port(&dp->asked));
 	for (uint32_t i = 0; p && i < p->n_queues; i++)
 		json_object_array_add(queues, queue_json(p, i));
 	json_object_object_add(o, "queues", queues);
@@ -237,6 +240,8 @@ char *status_json(const struct daemon *d)
 	add_text(o, "version", CULVERT_VERSION);
 	add_number(o, "pid", (uint64_t)getpid());
 	add_text(o, "engine", status_engine(d));
+	add_text(o, "file", d->options->config_file ? d->options->config_file : "");
+	json_object_object_add(o, "asked", asked_daemon(d->config));
 	add_text(o, "fallback", d->fallback ? d->fallback_why.what : "");
 	for (uint32_t i = 0; i < PORTS_MAX; i++) {
 		if (d->ports[i].used)

@@ -47,6 +47,7 @@ struct port_settings {
 	bool partial_checksums;	 /* it may be given frames with partial ones to send: the device is
 				  * asked to complete them, where it can */
 	bool fast_path;		 /* the kernel may forward to the peer by itself */
+	bool released;		 /* of probe: who has the device now gives it up before open */
 	/* The device's own, for keep_host: there before the first frame is looked at. Of the
 	 * caller, for the call. Later ones: engine_ops.host_addresses. */
 	const struct culvert_host_address *host_addresses;

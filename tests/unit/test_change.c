@@ -11,7 +11,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "control/asked.h"
 #include "control/change.h"
+#include "control/running.h"
 #include "control/start.h"
 #include "control/state.h"
 #include "control/status.h"
@@ -106,6 +108,55 @@ static void crosses(void **state)
 	assert_int_equal(received(d, "mem:a"), 1);
 	assert_string_equal(status_engine(d), "mem");
 	stop(d);
+}
+
+/* The culvert that check finds is known by its own status. */
+static void running_by_its_status(void **state)
+{
+	struct daemon *d = start(TWO);
+	struct config *same = parse(TWO);
+	struct config *other = parse("workers: 2\nports: [{device: 'mem:a', busy: true}, "
+				     "{device: 'mem:c'}]\n");
+	char *status = status_json(d);
+	struct running *r = running_read(status);
+	struct json_object *asked;
+
+	assert_non_null(r);
+	assert_int_equal(r->pid, getpid());
+	assert_false(r->reloads); /* without a file */
+	assert_int_equal(r->n_ports, 2);
+	assert_string_equal(running_find(r, "mem:a", 0)->engine, "mem");
+	assert_int_equal(running_find(r, "mem:b", 0)->queues, 1);
+	assert_null(running_find(r, "mem:c", 0));
+	assert_null(running_find(NULL, "mem:a", 0));
+
+	asked = asked_port(&same->ports[0]);
+	assert_null(asked_difference(asked, running_find(r, "mem:a", 0)->asked));
+	assert_string_equal(asked_difference(asked, running_find(r, "mem:b", 0)->asked), "name");
+	assert_null(asked_difference(asked, NULL)); /* an older culvert tells nothing */
+	json_object_put(asked);
+	asked = asked_port(&other->ports[0]);
+	assert_string_equal(asked_difference(asked, running_find(r, "mem:a", 0)->asked), "busy");
+	json_object_put(asked);
+	asked = asked_daemon(same);
+	assert_null(asked_difference(asked, r->asked));
+	json_object_put(asked);
+	asked = asked_daemon(other);
+	assert_string_equal(asked_difference(asked, r->asked), "workers");
+	json_object_put(asked);
+
+	running_free(r);
+	free(status);
+	config_free(same);
+	config_free(other);
+	stop(d);
+	assert_null(running_read(""));
+	assert_null(running_read("{}"));
+	assert_null(running_read("[1, 2"));
+	assert_null(running_read("{\"pid\": 1, \"ports\": 3}"));
+	r = running_read("{\"pid\": 1, \"ports\": [7, {\"engine\": 5}]}");
+	assert_non_null(r);
+	running_free(r);
 }
 
 static int detach(struct daemon *d, const char *const *ports, struct reason *r)
@@ -419,6 +470,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(crosses),
+		cmocka_unit_test(running_by_its_status),
 		cmocka_unit_test(attach_and_detach),
 		cmocka_unit_test(several_names),
 		cmocka_unit_test(others_go_on),

@@ -61,7 +61,7 @@ int xdp_probe(const struct port_settings *s, enum port_mode *ret_mode, struct re
 	if ((err = device_read(s->device, &d, &r)) || (err = xdp_check(s, &d, SLOT_SIZE, &r)) ||
 		(err = try_rights(&r)))
 		goto out;
-	if (xdp_program_holder(&d, &holder)) {
+	if (!s->released && xdp_program_holder(&d, &holder)) {
 		err = explain_attach(-EBUSY, &d, 0, &holder, &r);
 		goto out;
 	}
