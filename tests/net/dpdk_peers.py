@@ -132,4 +132,42 @@ def mute():
     m.unchanged()
 
 
-main(dies_and_returns, mute)
+def asked():
+    """frames cross while a port that is attached waits for an answer of its peer"""
+    m = Pairs()
+    for i, host, device in ((1, m.a, "a0"), (2, m.b, "b0")):
+        host.run("ip", "addr", "add", f"10.77.0.{i}/24", "dev", device)
+    f = Culvert(config({"wan": packet("p0"), "lan": packet("p1")}, (("wan", "lan"),)))
+    m.reachable()
+    tries = []
+
+    def crossed():
+        """One question; the machine may be too slow for an echo within it."""
+        path = f"/run/asked{len(tries)}.sock"
+        device = f"dpdk:net_virtio_user{len(tries)},path={path}"
+        tries.append(path)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(path)
+            listener.listen(8)
+            listener.settimeout(harness.PATIENCE)
+            attach = subprocess.Popen([harness.OPTIONS.culvert, "attach", device, "--socket",
+                                       f.socket], stdout=subprocess.DEVNULL)
+            question, _ = listener.accept()
+            with question:
+                expect(len(question.recv(12, socket.MSG_WAITALL)) == 12, "no question")
+                echo = m.a.run("ping", "-n", "-c1", "-W1", "10.77.0.2", check=False)
+                question.setblocking(False)
+                try:
+                    during = question.recv(1) != b""
+                except BlockingIOError:
+                    during = True
+            expect(attach.wait(harness.PATIENCE) == 0, "attach failed")
+            f.ask("detach", device)
+        os.unlink(path)
+        return during and echo.returncode == 0
+    wait_for("an echo while the peer is asked", crossed)
+    f.end()
+    m.unchanged()
+
+
+main(dies_and_returns, mute, asked)
