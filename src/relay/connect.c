@@ -53,7 +53,7 @@ static void release_target(struct flow *f)
 			f->dir[i].mode =
 				f->route->s.engine == ROUTE_ENGINE_SPLICE ? MODE_SPLICE : MODE_COPY;
 	}
-	e->plain = e->file = false;
+	e->inet = e->plain = e->file = false;
 	e->readable = e->writable = e->hung_up = e->failed = e->urgent = false;
 	atomic_fetch_sub_explicit(&f->target->active, 1, memory_order_relaxed);
 	f->target = NULL;
@@ -245,6 +245,7 @@ void flow_connected(struct flow *f)
 		return;
 	}
 	flow_run(f);
+	/* There is nothing to send yet, and the target may be who speaks first. */
 	if (f->state == FLOW_OPEN && e->inet && !f->dir[0].bytes && !f->dir[0].queued)
 		sockopt_send_ack(e->fd);
 }

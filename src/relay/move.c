@@ -18,6 +18,7 @@
 #include "relay/flow.h"
 #include "relay/relay_internal.h"
 #include "relay/send_batch.h"
+#include "relay/sockopt.h"
 
 /* What one direction may move in one turn of the loop before others have theirs. */
 #define TURN_BYTES (1U << 20)
@@ -43,10 +44,24 @@ bool direction_pending(const struct direction *d)
 	return d->held_size > 0 || d->pipe_bytes > 0;
 }
 
+/* Those to the target took the handshake's acknowledgement along, unless its window is closed
+ * (SYNPROXY's is at first). Those from it are acknowledged at once, as on every new connection: a
+ * promise of bytes counts as talk to and fro for the kernel, which then delays acknowledgements,
+ * and the target may keep its next bytes until there is one (RFC 896). */
+static void first_bytes(struct flow *f, unsigned int i)
+{
+	struct end *target = &f->end[1];
+
+	if (target->inet && sockopt_holds_ack(&f->route->s) && !(i == 1 && target->hung_up))
+		sockopt_send_ack(target->fd);
+}
+
 static void account(struct flow *f, unsigned int i, uint64_t n, enum used engine)
 {
 	struct counters *c = f->counters;
 
+	if (n && !f->dir[i].bytes)
+		first_bytes(f, i);
 	f->dir[i].used |= (uint8_t)engine;
 	f->dir[i].bytes += n;
 	f->last_ns = f->loop->now_ns;
@@ -462,14 +477,15 @@ static uint64_t allowed(struct flow *f, unsigned int i)
 /* Whether the source's first bytes are bulk. Reading a part of what a new connection has queued
  * makes TCP tell a sender of large segments, as on loopback, that the window is closed, and soon
  * after that it is open again. Later windows are wider, and each message would pay for asking.
- * With fast open the first bytes go with the SYN: they are sent. */
+ * With fast open the first bytes are what connects, and send(2) is what is documented to do that.
+ */
 static bool begins_with_bulk(const struct flow *f, unsigned int i)
 {
 	const struct direction *d = &f->dir[i];
 	int queued = 0;
 
 	return d->mode == MODE_COPY && d->bytes == 0 && !d->no_splice && !f->end[i].plain &&
-	       !f->route->s.fast_open && ioctl(f->end[i].fd, SIOCINQ, &queued) == 0 &&
+	       !(i == 0 && f->route->s.fast_open) && ioctl(f->end[i].fd, SIOCINQ, &queued) == 0 &&
 	       queued > (int)COPY_BYTES;
 }
 

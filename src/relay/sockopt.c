@@ -188,9 +188,15 @@ static int set_origin(int fd, const struct route_settings *s, int family,
 	return 0;
 }
 
+bool sockopt_holds_ack(const struct route_settings *s)
+{
+	/* With fast open there is none to hold; MPTCP has something to say in that segment. */
+	return !s->fast_open && !s->mptcp;
+}
+
 /* On a socket that connects, the kernel takes this as a promise of bytes (tcp_input.c,
  * tcp_rcv_synsent_state_process): it keeps the acknowledgement that ends the handshake, for 200 ms
- * at most, so that it goes with them. A refusal changes nothing but that. */
+ * at most, so that it goes with them. */
 static void hold_ack(int fd)
 {
 	int seconds = 1;
@@ -215,7 +221,7 @@ int sockopt_target(int fd, const struct route_settings *s, int family, const str
 	r = set_tcp(fd, s, reason);
 	if (r == 0 && s->fast_open && client) /* a probe wants the answer */
 		r = set_int(fd, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1, "fast_open", reason);
-	else if (r == 0 && client && !s->mptcp) /* MPTCP has something to say in that segment */
+	if (r == 0 && client && sockopt_holds_ack(s))
 		hold_ack(fd);
 	return r < 0 ? r : set_origin(fd, s, family, client, reason);
 }

@@ -14,8 +14,10 @@ int sockopt_listener(int fd, const struct route_settings *s, int family, struct 
 /* For a socket that will connect to a target; client may be NULL. 0 or -errno with the reason. */
 int sockopt_target(int fd, const struct route_settings *s, int family, const struct client *client,
 	struct reason *reason);
-/* The handshake of such a socket is over, but for an acknowledgement that waits for the first
- * bytes: it goes now, for there are none yet, and the target may be who speaks first. */
+/* Whether such a socket, once connected, has the handshake's acknowledgement wait for the first
+ * bytes to the target. */
+bool sockopt_holds_ack(const struct route_settings *s);
+/* An acknowledgement that waits goes now; without one nothing happens. */
 void sockopt_send_ack(int fd);
 /* As sockopt_target, for a datagram socket. */
 int sockopt_datagram(int fd, const struct route_settings *s, int family,

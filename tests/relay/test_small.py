@@ -1,16 +1,20 @@
 """Small messages of many connections at once, which the relay may send in batches (io_uring):
 exact whatever happens to the others of a batch, and when the kernel refuses batches."""
 import contextlib
+import fcntl
 import os
 import signal
 import socket
 import struct
+import subprocess
 import time
 
 from harness import (FAULT, Listener, Relay, Server, Skip, check, echo, ended, equal, eventually,
-                     load, main, path, receive, receive_all, reset)
+                     load, main, path, receive, receive_all, reset, wait_readable)
 
 MANY = 40
+TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454ca, 1, 0x1000  # linux/if_tun.h
+SYN, RST, ACK = 2, 4, 16
 SIZES = (1, 64, 64, 1000, 4095, 4096, 4097, 16384, 3)
 
 
@@ -166,6 +170,93 @@ def test_the_first_bytes_take_the_handshake_along():
         equal(fewest, 2, f"{engine}: segments, the SYN one of them")
         check(min(took) < 0.1, f"{engine}: accepted after {min(took):.3f} s at best")
         relay.stop()
+
+
+def test_a_target_that_waits_for_acknowledgements():
+    """Its second small write goes when the first is acknowledged (RFC 896): at once, on a new
+    connection."""
+    target = Listener()
+    for engine in ("auto", "copy", "splice"):
+        relay = Relay("tcp:127.0.0.1:0", target.where, engine=engine)
+        took = []
+        for _ in range(20):
+            client = relay.connect()
+            client.sendall(b"ask")
+            server = target.accept()
+            server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+            equal(receive(server, 3), b"ask", f"{engine}: the request")
+            began = time.monotonic()
+            server.sendall(b"ans")
+            server.sendall(b"wer")
+            equal(receive(client, 6), b"answer", f"{engine}: the answer")
+            took.append(time.monotonic() - began)
+            close((client, server))
+            if min(took) < 0.03:
+                break
+        check(min(took) < 0.03, f"{engine}: answered after {min(took):.3f} s at best")
+        relay.stop()
+
+
+class ClosedWindow:
+    """A target behind a tun device whose SYN-ACK announces a window of 0, as netfilter's SYNPROXY
+    does."""
+
+    def __init__(self):
+        self.fd = os.open("/dev/net/tun", os.O_RDWR)
+        name = fcntl.ioctl(self.fd, TUNSETIFF, struct.pack("16sH22x", b"", IFF_TUN | IFF_NO_PI))
+        self.device = name[:16].rstrip(b"\0").decode()
+        for words in (f"address add 192.0.2.1/24 dev {self.device}", f"link set {self.device} up"):
+            subprocess.run(["ip", *words.split()], check=True)
+
+    def segment(self, flag):
+        """The next TCP segment that has the flag."""
+        while True:
+            check(wait_readable(self.fd, 10), "a segment to the target")
+            packet = os.read(self.fd, 2048)
+            if packet[0] == 0x45 and packet[9] == socket.IPPROTO_TCP and packet[33] & flag:
+                return packet
+
+    def answer(self, syn, own_seq, flags):
+        def checksum(data):
+            total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+            total = (total & 0xffff) + (total >> 16)
+            return ~((total & 0xffff) + (total >> 16)) & 0xffff
+        port, seq = syn[20:22], struct.unpack_from("!I", syn, 24)[0]
+        tcp = syn[22:24] + port + struct.pack("!IIBBHHH", own_seq, seq + 1, 5 << 4, flags, 0, 0,
+                                                     0)
+        pseudo = syn[16:20] + syn[12:16] + struct.pack("!HH", socket.IPPROTO_TCP, len(tcp))
+        tcp = tcp[:16] + struct.pack("!H", checksum(pseudo + tcp)) + tcp[18:]
+        ip = struct.pack("!BBHHHBBH", 0x45, 0, 40, 0, 0, 64, socket.IPPROTO_TCP, 0) + \
+            syn[16:20] + syn[12:16]
+        os.write(self.fd, ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:] + tcp)
+
+    def close(self):
+        os.close(self.fd)
+
+
+def test_a_target_with_a_closed_window_is_acknowledged():
+    try:
+        target = ClosedWindow()
+    except OSError as e:
+        raise Skip(f"no tun device: {e}") from e
+    relay = Relay("tcp:127.0.0.1:0", "tcp:192.0.2.2:7")
+    took = []
+    for _ in range(10):
+        with held_up(relay):
+            client = relay.connect()
+            client.sendall(b"first")
+        syn = target.segment(SYN)
+        target.answer(syn, 1, SYN | ACK)
+        began = time.monotonic()
+        target.segment(ACK)
+        took.append(time.monotonic() - began)
+        target.answer(syn, 2, RST | ACK)
+        close((client,))
+        if min(took) < 0.1:
+            break
+    check(min(took) < 0.1, f"acknowledged after {min(took):.3f} s at best")
+    relay.stop()
+    target.close()
 
 
 def test_no_room():
