@@ -153,7 +153,6 @@ static void test_frames_cross_without_a_copy(void **state)
 	close_port(b);
 }
 
-/* Of a driver that strips tags and one that fills several mbufs, among others: all arrive whole. */
 static void test_what_drivers_write_is_spread_over_cache_sets(void **state)
 {
 	struct port *p = open_port("dpdk:net_null_spread");
@@ -171,6 +170,30 @@ static void test_what_drivers_write_is_spread_over_cache_sets(void **state)
 	close_port(p);
 }
 
+static void test_frames_may_begin_early_in_their_slots(void **state)
+{
+	struct port *p = open_port("dpdk:net_ring_early");
+	struct queue *q = p->queues[0];
+	struct batch b;
+
+	for (uint32_t turn = 0; turn < 2; turn++) {
+		b.n = q->ops->take(q, b.frames, BATCH_SIZE);
+		assert_int_equal(b.n, BATCH_SIZE);
+		for (uint32_t i = 0; i < b.n; i++) {
+			b.frames[i].data -= (uintptr_t)b.frames[i].data % SLOT_SIZE - i;
+			write_frame(&b.frames[i], i, 100);
+		}
+		assert_int_equal(q->ops->tx(q, &b), 0);
+		q->ops->rx(q, &b);
+		assert_int_equal(b.n, BATCH_SIZE);
+		for (uint32_t i = 0; i < b.n; i++)
+			check_frame(&b.frames[i], i, 100);
+		q->ops->put(q, &b);
+	}
+	close_port(p);
+}
+
+/* Of a driver that strips tags and one that fills several mbufs, among others: all arrive whole. */
 static void test_odd_mbufs_become_frames(void **state)
 {
 	struct port *a = open_port("dpdk:net_ring0"), *b = open_port("dpdk:net_ring1");
@@ -568,6 +591,7 @@ int main(void)
 		cmocka_unit_test(test_frames_cross_to_other_engines_without_a_copy),
 		cmocka_unit_test(test_a_port_without_slots_has_memory_of_its_own),
 		cmocka_unit_test(test_what_drivers_write_is_spread_over_cache_sets),
+		cmocka_unit_test(test_frames_may_begin_early_in_their_slots),
 		cmocka_unit_test(test_a_thread_that_is_no_worker_may_free),
 		cmocka_unit_test(test_what_lies_in_a_closing_port_comes_back),
 		cmocka_unit_test(test_odd_mbufs_become_frames),

@@ -1,5 +1,4 @@
 /* The hot path of one queue: mbufs in and out by the burst. */
-#include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <pthread.h>
@@ -195,7 +194,9 @@ static inline struct rte_mbuf *mbuf_of(const struct slots *s, const struct frame
 
 	if (__builtin_expect(
 		    f->data != rte_pktmbuf_mtod(m, uint8_t *) || f->len != m->pkt_len || said, 0)) {
-		assert(f->data >= (uint8_t *)m->buf_addr);
+		/* Someone put much before the frame, as an XDP program beside ours may. */
+		if (f->data < (uint8_t *)m->buf_addr)
+			slots_widen(s, m);
 		m->data_off = (uint16_t)(f->data - (uint8_t *)m->buf_addr);
 		m->data_len = (uint16_t)f->len;
 		m->pkt_len = f->len;

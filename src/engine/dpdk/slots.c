@@ -1,6 +1,7 @@
 /* A worker's pool of slots as a mempool of DPDK: its operations, its headers, its end. */
 #include "engine/dpdk/slots.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <rte_lcore.h>
 #include <rte_malloc.h>
@@ -20,10 +21,11 @@
 
 /* Buffers begin 0, 64, 128 or 192 bytes behind their slots' begin. Slots are a page apart: the
  * first lines of a burst's frames would otherwise all fall into one set of a first-level cache,
- * which holds 8 or 12 of them. What other engines receive begins 256 bytes behind
- * (XDP_PACKET_HEADROOM). */
+ * which holds 8 or 12 of them. What other engines receive begins further behind (pool->headroom).
+ */
 #define SPREAD	     4u
-#define SPREAD_BYTES ((SPREAD - 1) * RTE_CACHE_LINE_SIZE)
+#define SPREAD_STEP  64u
+#define SPREAD_BYTES ((SPREAD - 1) * SPREAD_STEP)
 
 static struct slots entries[ENTRIES_MAX];
 static __thread bool entered;
@@ -176,7 +178,7 @@ static void headers_init(struct slots *s)
 {
 	for (uint32_t i = 0; i < s->pool->slots; i++) {
 		struct rte_mbuf *m = (struct rte_mbuf *)(s->headers + i * SLOTS_STRIDE);
-		uint32_t behind = i % SPREAD * RTE_CACHE_LINE_SIZE;
+		uint32_t behind = i % SPREAD * SPREAD_STEP;
 
 		rte_pktmbuf_init(s->mempool, NULL, m, i);
 		m->buf_addr = s->first + ((uint64_t)i << s->shift) + behind;
@@ -184,6 +186,15 @@ static void headers_init(struct slots *s)
 		rte_mbuf_iova_set(m, rte_mem_virt2iova(m->buf_addr));
 		m->data_off = RTE_PKTMBUF_HEADROOM;
 	}
+}
+
+void slots_widen(const struct slots *s, struct rte_mbuf *m)
+{
+	uint8_t *slot = s->pool->base + offset_of(s, m);
+
+	m->buf_len = (uint16_t)(m->buf_len + ((uint8_t *)m->buf_addr - slot));
+	m->buf_addr = slot;
+	rte_mbuf_iova_set(m, rte_mem_virt2iova(slot));
 }
 
 static void unmake(struct slots *s)
@@ -260,6 +271,7 @@ int slots_reserve(struct pool *pool, uint32_t room, uint32_t n, struct slots **r
 
 	if (room + RTE_PKTMBUF_HEADROOM + SPREAD_BYTES > pool->slot_size)
 		return -EMSGSIZE;
+	assert(SPREAD_BYTES <= pool->headroom);
 	if (pool_available(pool) < n + (s ? 0 : CACHES))
 		return -ENOBUFS;
 	slots_enter();

@@ -47,6 +47,9 @@ void slots_memory_give(void *base);
 /* This thread may use the pools from now on: it is a worker, or control while none polls. */
 void slots_enter(void);
 
+/* From now on its buffer begins where its slot does. */
+void slots_widen(const struct slots *s, struct rte_mbuf *m);
+
 static inline struct rte_mbuf *slots_mbuf(const struct slots *s, const uint8_t *data)
 {
 	uint64_t slot = (uint64_t)(data - s->first) >> s->shift;
