@@ -258,6 +258,8 @@ def enter():
 
 def tell(case, ours, theirs):
     """A line for each distance that both have enough windows of."""
+    if not ours or not theirs:
+        print(f"{case:10} no figure: the CPUs kept their distance in no window", flush=True)
     for near in sorted({near for near, _ in ours + theirs}):
         a, b = ([rate / 1e6 for at, rate in x if at == near] for x in (ours, theirs))
         if near and min(len(a), len(b)) < WINDOWS_LEAST:

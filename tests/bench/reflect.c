@@ -94,7 +94,7 @@ static bool attach(void)
 		return true;
 	/* The hook and what is on it go with the namespace. */
 	errno = -bpf_tc_hook_create(&hook);
-	if (!errno)
+	if (!errno || errno == EEXIST)
 		errno = -bpf_tc_attach(&hook, &opts);
 	if (errno)
 		fprintf(stderr, "the BPF program can't be attached: %s\n", strerror(errno));
