@@ -1,5 +1,5 @@
-/* What the operator asks for, as JSON: `status` tells it of the running culvert, and `check`
- * compares it with the file that is to come. */
+/* What the operator asks for, as JSON: `status` tells it of the running culvert; `check` and reload
+ * compare it with the file that is to come. */
 #pragma once
 
 #include <json-c/json.h>

@@ -6,19 +6,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "control/asked.h"
 #include "control/state.h"
 #include "frame/pool.h"
 
 /* A trial that could not be undone is undone again after this. */
 #define TRIAL_AGAIN_NS (10 * SECOND_NS)
 
-/* Asked for in the same words, wherever they stand in the file (asked.c has the same). */
+/* Asked for in the same words, wherever they stand in the file. */
 static bool same_port(const struct config_port *a, const struct config_port *b)
 {
-	return strcmp(a->name, b->name) == 0 && strcmp(a->device, b->device) == 0 &&
-	       a->mode == b->mode && a->require == b->require && a->queues == b->queues &&
-	       a->rx_ring == b->rx_ring && a->tx_ring == b->tx_ring && a->busy == b->busy &&
-	       a->keep_host == b->keep_host && a->checksums == b->checksums;
+	struct json_object *one = asked_port(a), *other = asked_port(b);
+	bool same = !asked_difference(one, other);
+
+	json_object_put(one);
+	json_object_put(other);
+	return same;
 }
 
 /* Open or closed, just as it is asked for. */
