@@ -1,13 +1,17 @@
 /*
- * Both ends of a relay, at next to no cost: ping-pong in which what the relay sends comes back to
- * it on the loopback (reflect.bpf.c), so that the relay alone is measured.
+ * Both ends of a relay, at next to no cost: what the relay sends comes back to it on the loopback
+ * as what the other end would say (reflect.bpf.c), so that the relay alone is measured.
  *
  *   reflect        prints where it listens, the relay's target; then takes lines from stdin:
- *                  RELAY-PORT CONNECTIONS SECONDS [SIZE]     and answers with a line of JSON
+ *                  ping RELAY-PORT CONNECTIONS SECONDS [SIZE]
+ *                  connect RELAY-PORT AT-A-TIME SECONDS     and answers each with a line of JSON
  *
- * Real sockets open the connections and send the first messages. When those go round, the sockets
- * are gone without a word to the relay. When it is over the messages are let through, meet no one,
- * and the kernel's reset ends the relay's connections. Only in a network namespace of its own.
+ * ping: real sockets open the connections and send the first messages. When those go round, the
+ * sockets are gone without a word to the relay. When it is over the messages are let through, meet
+ * no one, and the kernel's reset ends the relay's connections.
+ * connect: the first SYNs are those of real sockets, which are gone before they are answered. When
+ * it is over no connection that ends is followed by another.
+ * Only in a network namespace of its own.
  */
 #include "reflect.h"
 #include "../relay/endpoint.h"
@@ -21,7 +25,7 @@
 #include <time.h>
 
 #define PATIENCE_MS 10000 /* for what takes milliseconds */
-#define MESSAGE	    64
+#define WARM_UP_MS  100
 #define TCX_EGRESS  47 /* BPF_TCX_EGRESS, which old headers don't have */
 
 struct pair {
@@ -167,7 +171,7 @@ static bool set_going(struct pair *pairs, unsigned int n, const struct endpoint 
 	for (unsigned int i = 0; i < n && good; i++)
 		good = pair_open(&pairs[i], relay);
 	memset(program->bss->last_ns, 0, sizeof(program->bss->last_ns));
-	__atomic_store_n(&program->bss->reflecting, 1, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&program->bss->mode, REFLECT_MESSAGES, __ATOMIC_SEQ_CST);
 	for (unsigned int i = 0; i < n && good; i++)
 		good = send(pairs[i].client, bytes, size, MSG_NOSIGNAL) == (ssize_t)size;
 	good = good && stuck(pairs, n, 0) == 0;
@@ -197,10 +201,11 @@ static double latency_at(double part, uint64_t n_done)
 static bool carries(const struct endpoint *relay)
 {
 	struct pair p;
-	bool good = pair_open(&p, relay) && send(p.client, bytes, MESSAGE, MSG_NOSIGNAL) > 0 &&
-		    readable(p.server) && recv(p.server, bytes, sizeof(bytes), 0) == MESSAGE &&
-		    send(p.server, bytes, MESSAGE, MSG_NOSIGNAL) > 0 && readable(p.client) &&
-		    recv(p.client, bytes, sizeof(bytes), 0) == MESSAGE;
+	bool good =
+		pair_open(&p, relay) && send(p.client, bytes, REFLECT_MESSAGE, MSG_NOSIGNAL) > 0 &&
+		readable(p.server) && recv(p.server, bytes, sizeof(bytes), 0) == REFLECT_MESSAGE &&
+		send(p.server, bytes, REFLECT_MESSAGE, MSG_NOSIGNAL) > 0 && readable(p.client) &&
+		recv(p.client, bytes, sizeof(bytes), 0) == REFLECT_MESSAGE;
 
 	close(p.client);
 	if (p.server >= 0)
@@ -208,52 +213,86 @@ static bool carries(const struct endpoint *relay)
 	return good;
 }
 
-static void ping(unsigned int port, unsigned int n, double seconds, size_t size)
+static uint64_t counter(const __u64 *c)
 {
-	struct pair *pairs = calloc(n, sizeof(*pairs));
-	uint64_t begin_ns, end_ns, n_done;
-	struct endpoint relay;
-	unsigned int n_failed;
-	char where[32];
-	int fd;
+	return __atomic_load_n(c, __ATOMIC_SEQ_CST);
+}
 
-	if (!pairs)
-		die("calloc");
-	/* Connections that were made to see whether a relay is up. */
-	while ((fd = accept(listener, NULL, NULL)) >= 0)
-		close(fd);
-	snprintf(where, sizeof(where), "tcp:127.0.0.1:%u", port);
-	relay = endpoint_parse(where);
-	program->bss->relay_port = htons((uint16_t)port);
-	n_failed = set_going(pairs, n, &relay, size) ? 0 : n;
-	begin_ns = now_ns();
-	n_done = __atomic_load_n(&program->bss->rounds, __ATOMIC_SEQ_CST);
+static void set_mode(enum reflect_mode mode)
+{
+	__atomic_store_n(&program->bss->mode, (int)mode, __ATOMIC_SEQ_CST);
+}
+
+/* Tells what was done in so many seconds; returns when they were over. */
+static uint64_t measured(double seconds)
+{
+	uint64_t begin_ns = now_ns(), n_done = counter(&program->bss->rounds), end_ns;
+
 	memcpy(before, program->bss->buckets, sizeof(before));
-	sleep_ns(n_failed ? 0 : (uint64_t)(seconds * 1e9));
-	n_done = __atomic_load_n(&program->bss->rounds, __ATOMIC_SEQ_CST) - n_done;
+	sleep_ns((uint64_t)(seconds * 1e9));
+	n_done = counter(&program->bss->rounds) - n_done;
 	end_ns = now_ns();
 	printf("{\"done\": %llu, \"rate\": %.1f, \"p50_us\": %.1f, \"p99_us\": %.1f, ",
 		(unsigned long long)n_done, (double)n_done * 1e9 / (double)(end_ns - begin_ns),
 		latency_at(0.5, n_done), latency_at(0.99, n_done));
+	return end_ns;
+}
+
+/* How many connections failed. */
+static unsigned int ping(const struct endpoint *relay, unsigned int n, double seconds, size_t size)
+{
+	struct pair *pairs = calloc(n, sizeof(*pairs));
+	bool going;
+	unsigned int n_failed;
+
+	if (!pairs)
+		die("calloc");
+	going = set_going(pairs, n, relay, size);
 	/* Whoever has lost its message, or lets one wait while others go, has failed. */
-	if (!n_failed)
-		n_failed = stuck(pairs, n, end_ns);
-	__atomic_store_n(&program->bss->reflecting, 0, __ATOMIC_SEQ_CST);
-	n_failed += !carries(&relay);
-	printf("\"failed\": %u}\n", n_failed);
-	fflush(stdout);
+	n_failed = stuck(pairs, n, measured(going ? seconds : 0));
 	free(pairs);
+	return going ? n_failed : n;
+}
+
+/* A socket whose SYN is sent, and that wants nothing of what comes. */
+static void call(const struct endpoint *relay)
+{
+	int fd = endpoint_socket(relay, 0, 0);
+
+	if (connect(fd, (const struct sockaddr *)&relay->addr, relay->addr_size) &&
+		errno != EINPROGRESS)
+		die("connect");
+	close(fd);
+}
+
+/* How many connections failed or are stuck. */
+static unsigned int connections(const struct endpoint *relay, unsigned int n, double seconds)
+{
+	uint64_t end_ns;
+
+	program->bss->n_open = program->bss->n_failed = 0;
+	memset(program->bss->last_ns, 0, sizeof(program->bss->last_ns));
+	set_mode(REFLECT_CONNECTIONS);
+	for (unsigned int i = 0; i < n; i++)
+		call(relay);
+	sleep_ns(WARM_UP_MS * 1000000ull);
+	end_ns = measured(seconds) + PATIENCE_MS * 1000000ull;
+	set_mode(REFLECT_LAST);
+	while (counter(&program->bss->n_open) && now_ns() < end_ns)
+		sleep_ns(1000000);
+	return (unsigned int)(counter(&program->bss->n_failed) + counter(&program->bss->n_open));
 }
 
 int main(void)
 {
-	unsigned int port, n;
+	unsigned int port, n, n_failed;
 	struct sockaddr_in own;
 	socklen_t size = sizeof(own);
+	struct endpoint relay;
 	unsigned long message;
+	char line[100], what[10], where[32];
 	double seconds;
-	char line[100];
-	int got;
+	int got, fd;
 
 	if (!attach())
 		return 1;
@@ -262,13 +301,25 @@ int main(void)
 		die("getsockname");
 	program->bss->server_port = own.sin_port;
 	while (fgets(line, sizeof(line), stdin)) {
-		message = MESSAGE;
-		got = sscanf(line, "%u %u %lf %lu", &port, &n, &seconds, &message);
-		if (got < 3 || n == 0 || message == 0 || message > sizeof(bytes)) {
-			fprintf(stderr, "usage: RELAY-PORT CONNECTIONS SECONDS [SIZE]\n");
+		message = REFLECT_MESSAGE;
+		got = sscanf(line, "%9s %u %u %lf %lu", what, &port, &n, &seconds, &message);
+		if (got < 4 || n == 0 || message == 0 || message > sizeof(bytes)) {
+			fprintf(stderr,
+				"usage: ping|connect RELAY-PORT CONNECTIONS SECONDS [SIZE]\n");
 			return 2;
 		}
-		ping(port, n, seconds, message);
+		/* Connections that were made to see whether a relay is up. */
+		while ((fd = accept(listener, NULL, NULL)) >= 0)
+			close(fd);
+		snprintf(where, sizeof(where), "tcp:127.0.0.1:%u", port);
+		relay = endpoint_parse(where);
+		program->bss->relay_port = htons((uint16_t)port);
+		n_failed = what[0] == 'p' ? ping(&relay, n, seconds, message)
+					  : connections(&relay, n, seconds);
+		set_mode(REFLECT_NOT);
+		n_failed += !carries(&relay);
+		printf("\"failed\": %u}\n", n_failed);
+		fflush(stdout);
 	}
 	reflect__destroy(program);
 	return 0;

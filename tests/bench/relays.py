@@ -91,6 +91,7 @@ def culvert(engine):
 
 
 def haproxy(name, options):
+    """One thread, and the handshake's end in the same segment as the first bytes, as culvert has."""
     binary = shutil.which("haproxy") or shutil.which("/usr/sbin/haproxy")
 
     def run(target):
@@ -100,6 +101,7 @@ def haproxy(name, options):
  maxconn 6000
 defaults
  mode tcp
+ option tcp-smart-connect
  timeout connect 10s
  timeout client 1h
  timeout server 1h
@@ -189,11 +191,11 @@ def ends(mode, port, *args):
     return got
 
 
-def reflected(port, *args):
-    """What ends("ping") tells, with the free ends that are up."""
+def reflected(mode, port, *args):
+    """What ends() tells, with the free ends that are up."""
     p = reflectors[-1]
     for _ in range(TRIES):
-        p.stdin.write(" ".join(map(str, (port, *args))) + "\n")
+        p.stdin.write(" ".join(map(str, (mode, port, *args))) + "\n")
         p.stdin.flush()
         line = p.stdout.readline()
         if not line:
