@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -19,10 +20,14 @@
 /* A full target is asked again after this part of the time that it took already. */
 #define FULL_POLL_PART	 8
 #define FULL_POLL_MAX_NS 100000000ULL
+/* With fast open, of what the client has sent this much is offered to the SYN: the kernel takes no
+ * more than goes into one segment. */
+#define AHEAD_BYTES 9000U
 
 static int open_now(struct flow *f)
 {
-	int r = flow_introduce(f);
+	/* With fast open the header may be on its way already. */
+	int r = f->dir[0].held ? 0 : flow_introduce(f);
 
 	if (r < 0)
 		return r;
@@ -45,7 +50,7 @@ static void release_target(struct flow *f)
 	e->fd = -1;
 	free(f->dir[0].held); /* a PROXY header at most */
 	f->dir[0].held = NULL;
-	f->dir[0].held_size = f->header_left = 0;
+	f->dir[0].held_size = f->header_left = f->ahead = 0;
 	f->wait_ns = 0;
 	if (e->plain) { /* what file_open set: the next target may be no file */
 		f->dir[1].ended = f->dir[1].closed = false;
@@ -78,13 +83,29 @@ static int attempt_file(struct flow *f)
 	return r;
 }
 
-/* Whether there is something to send to a target that is just being connected to. */
-static bool has_bytes(const struct flow *f)
+/* Fast open, where connect(2) only promised that bytes go with the SYN. The client's are copied and
+ * stay in its queue until the target has answered: the next target can have them if it does not.
+ * The target may be who speaks first: when there are no bytes yet, a SYN alone asks it. */
+static int connect_with_bytes(struct flow *f)
 {
-	char byte;
+	uint8_t *bytes = f->loop->buffer;
+	struct direction *d = &f->dir[0];
+	size_t size;
+	ssize_t n;
+	int r = flow_introduce(f);
 
-	return f->route->s.proxy_send != ROUTE_PROXY_OFF ||
-	       recv(f->end[0].fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+	if (r < 0)
+		return r;
+	size = d->held_size;
+	if (size)
+		memcpy(bytes, d->held, size);
+	n = recv(f->end[0].fd, bytes + size, AHEAD_BYTES, MSG_PEEK | MSG_DONTWAIT);
+	size += n > 0 ? (size_t)n : 0;
+	n = send(f->end[1].fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (n < 0 && errno != EINPROGRESS)
+		return -errno;
+	f->ahead = n > 0 ? (uint32_t)n : 0;
+	return -EINPROGRESS;
 }
 
 static int begin_connect(struct flow *f, const struct address *address)
@@ -104,12 +125,7 @@ static int begin_connect(struct flow *f, const struct address *address)
 		return r;
 	if (connect(e->fd, &address->sa, address->size) < 0)
 		return -errno;
-	/* With fast open this only promises that the first bytes go with the SYN. The target may
-	 * be who speaks first: unless there are bytes at once, a SYN alone asks it. */
-	if (e->inet && f->route->s.fast_open && !has_bytes(f) &&
-		send(e->fd, NULL, 0, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-		return -errno;
-	return 0;
+	return e->inet && f->route->s.fast_open ? connect_with_bytes(f) : 0;
 }
 
 /* 0 when the attempt is under way or done, else -errno. */
@@ -242,6 +258,10 @@ void flow_connected(struct flow *f)
 	e->failed = false;
 	if (open_now(f) < 0) {
 		flow_finish(f, FLOW_END_ERROR + RELAY_ERROR_SYSTEM);
+		return;
+	}
+	if (f->ahead && !direction_sent_ahead(f, f->ahead)) {
+		flow_finish(f, FLOW_END_ERROR + RELAY_ERROR_RESET_CLIENT);
 		return;
 	}
 	flow_run(f);

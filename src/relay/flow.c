@@ -214,17 +214,6 @@ static void carry_reset(struct flow *f)
 		FLOW_END_ERROR + (from == 0 ? RELAY_ERROR_RESET_CLIENT : RELAY_ERROR_RESET_TARGET));
 }
 
-/* With fast open the first bytes are sent while the socket still connects. */
-static bool still_connects(const struct flow *f, const struct end *sink)
-{
-	struct tcp_info info;
-	socklen_t size = sizeof(info);
-
-	return f->route->s.fast_open && sink->inet &&
-	       getsockopt(sink->fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 &&
-	       info.tcpi_state == TCP_SYN_SENT;
-}
-
 /* Tells the sink that its source has ended and everything is delivered. */
 static void carry_end(struct flow *f, unsigned int i)
 {
@@ -235,9 +224,6 @@ static void carry_end(struct flow *f, unsigned int i)
 		return;
 	direction_settle(f, i);
 	if (d->closed || direction_pending(d))
-		return;
-	/* shutdown(2) would undo the connecting; the event that ends it leads here again. */
-	if (still_connects(f, sink))
 		return;
 	d->closed = true;
 	if (f->source && i == 0) {

@@ -81,8 +81,9 @@ struct flow {
 	uint32_t attempts;
 	int last_err;	      /* of the last attempt */
 	uint32_t header_left; /* bytes of a PROXY header in dir[0].held: not the client's */
-	bool ready;	      /* in the loop's ready list */
-	int8_t reset;	      /* the side that reset the connection; -1 */
+	uint32_t ahead; /* bytes, held or still in the client's queue, that went with the SYN */
+	bool ready;	/* in the loop's ready list */
+	int8_t reset;	/* the side that reset the connection; -1 */
 	struct timer timer;
 	uint64_t started_ns, last_ns; /* last_ns: when a byte last moved */
 	uint64_t half_ns;	      /* when the first direction closed; 0 */
@@ -143,6 +144,9 @@ void flow_connect_failed(struct flow *f, int err);
 /* move.c: moves what can be moved from end[i]. True when there is more to do at once. */
 bool direction_move(struct flow *f, unsigned int i);
 bool direction_pending(const struct direction *d);
+/* The target has the first n bytes of dir[0] already: takes them from where they are. False when
+ * the client is gone with them. */
+bool direction_sent_ahead(struct flow *f, uint32_t n);
 /* Nothing of it is in the batch of sends any more. */
 void direction_settle(struct flow *f, unsigned int i);
 /* A send_batch_done; the owner is a flow, the tag its direction. */

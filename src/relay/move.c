@@ -227,11 +227,46 @@ void direction_sent(void *owner, unsigned int i, const uint8_t *bytes, uint32_t 
 		flow_later(f);
 }
 
+/* n of the bytes held were sent. */
+static void held_sent(struct flow *f, unsigned int i, uint32_t n)
+{
+	struct direction *d = &f->dir[i];
+	uint32_t header = i == 0 ? f->header_left : 0;
+
+	if (header) { /* our own bytes are not the client's */
+		header = header < n ? header : n;
+		f->header_left -= header;
+	}
+	if (n > header)
+		account(f, i, n - header, USED_COPY);
+	d->held_at += n;
+	d->held_size -= n;
+	if (d->held_size)
+		return;
+	free(d->held);
+	d->held = NULL;
+}
+
+bool direction_sent_ahead(struct flow *f, uint32_t n)
+{
+	uint32_t held = n < f->dir[0].held_size ? n : f->dir[0].held_size;
+	ssize_t got;
+
+	if (held)
+		held_sent(f, 0, held);
+	for (n -= held; n; n -= (uint32_t)got) {
+		got = get(f, 0, n);
+		if (got <= 0)
+			return false;
+		account(f, 0, (uint64_t)got, USED_COPY);
+	}
+	return true;
+}
+
 static enum step send_held(struct flow *f, unsigned int i)
 {
 	struct direction *d = &f->dir[i];
 	struct end *sink = &f->end[1 - i];
-	uint32_t header = i == 0 ? f->header_left : 0;
 	ssize_t n;
 
 	n = put(f, i, d->held + d->held_at, d->held_size);
@@ -243,22 +278,11 @@ static enum step send_held(struct flow *f, unsigned int i)
 		sink_lost(f, i);
 		return STEP_WAIT;
 	}
-	if (header) { /* our own bytes are not the client's */
-		header = header < (uint32_t)n ? header : (uint32_t)n;
-		f->header_left -= header;
-	}
-	if ((uint32_t)n > header)
-		account(f, i, (uint32_t)n - header, USED_COPY);
-	d->held_at += (uint32_t)n;
-	d->held_size -= (uint32_t)n;
-	if (d->held_size && sink->file)
-		return STEP_AGAIN;
-	if (d->held_size) {
+	held_sent(f, i, (uint32_t)n);
+	if (d->held_size && !sink->file) {
 		sink->writable = false;
 		return STEP_WAIT;
 	}
-	free(d->held);
-	d->held = NULL;
 	return STEP_AGAIN;
 }
 
@@ -476,17 +500,14 @@ static uint64_t allowed(struct flow *f, unsigned int i)
 
 /* Whether the source's first bytes are bulk. Reading a part of what a new connection has queued
  * makes TCP tell a sender of large segments, as on loopback, that the window is closed, and soon
- * after that it is open again. Later windows are wider, and each message would pay for asking.
- * With fast open the first bytes are what connects, and send(2) is what is documented to do that.
- */
+ * after that it is open again. Later windows are wider, and each message would pay for asking. */
 static bool begins_with_bulk(const struct flow *f, unsigned int i)
 {
 	const struct direction *d = &f->dir[i];
 	int queued = 0;
 
 	return d->mode == MODE_COPY && d->bytes == 0 && !d->no_splice && !f->end[i].plain &&
-	       !(i == 0 && f->route->s.fast_open) && ioctl(f->end[i].fd, SIOCINQ, &queued) == 0 &&
-	       queued > (int)COPY_BYTES;
+	       ioctl(f->end[i].fd, SIOCINQ, &queued) == 0 && queued > (int)COPY_BYTES;
 }
 
 static enum step step(struct flow *f, unsigned int i, uint64_t most)

@@ -213,6 +213,40 @@ def test_fast_open_and_an_end_at_once():
     relay.stop()
 
 
+def test_fast_open_and_a_dead_target():
+    """The bytes went with the SYN, and no one took them: the other target gets them, and who does
+    not answer is found out."""
+    try:
+        with open("/proc/sys/net/ipv4/tcp_fastopen", "w", encoding="ascii") as f:
+            f.write("3")
+    except OSError as e:
+        raise Skip(f"fast open can't be turned on: {e}") from None
+    alive = Listener(handler=echo)
+    alive.s.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN, 16)
+    with socket.socket() as dead:  # bound, and so refused, and nobody else's
+        dead.bind(("127.0.0.1", 0))
+        for settings in ({}, {"proxy_send": "v1"}):
+            relay = Relay("tcp:127.0.0.1:0", alive.where, f"tcp:127.0.0.1:{dead.getsockname()[1]}",
+                          fast_open="yes", health_failures=3, **settings)
+            for turn in range(12):
+                client = socket.socket()
+                # More than is offered to the SYN.
+                question = bytes(range(200)) * 100
+                went = client.sendto(question, socket.MSG_FASTOPEN, ("127.0.0.1", relay.port))
+                client.settimeout(20)
+                client.sendall(question[went:])
+                client.shutdown(socket.SHUT_WR)
+                got = receive_all(client)
+                if settings:
+                    check(got.startswith(b"PROXY TCP4 127.0.0.1 "), f"{turn}: {got[:40]}")
+                    got = got[got.index(b"\r\n") + 2:]
+                check(got == question, f"{settings}, connection {turn + 1}: {len(got)} bytes")
+                client.close()
+            check(relay.logged("is down after 3 failures"), f"{settings}: {relay.err}")
+            equal(len(relay.logged("is up again")), 0, "a SYN that was sent is no answer")
+            relay.stop()
+
+
 def counted(name):
     """A number of the kernel's, of this namespace."""
     with open("/proc/net/netstat", encoding="ascii") as f:
