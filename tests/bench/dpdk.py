@@ -5,16 +5,20 @@ devices, cores and peer process, in turns, in one run.
 The forwarder joins a device to another; what is counted is what it received and sent on the first.
 Where no peer has to keep up, a second is one of the forwarding thread's CPU time, so that other
 programs on the machine don't count. Elsewhere all of it runs at the head of the queue for CPU time,
-and what two CPUs hand each other depends on how far they are from one another, twofold: in a virtual
-machine the hypervisor moves them about. So the distance is taken (cache_line.c) before and after each
-window of two seconds, and only windows of the same distance are set beside one another.
+and what two CPUs hand each other depends on how far they are from one another, twofold: in a
+virtual machine the hypervisor moves them about, within a second. So the distance is taken
+(cache_line.c) before and after each window, and only windows of the same distance are set beside
+one another. Where the peer is testpmd, both forwarders are there at once, each with a peer of its
+own, and in turns one pair runs for a window while the other is stopped; the peer counts for both.
 """
 import atexit
+import contextlib
 import json
 import os
 import re
 import shutil
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -24,8 +28,11 @@ import time
 ROUNDS = int(os.environ.get("CULVERT_BENCH_ROUNDS", "3"))
 TRIES = 3  # of a round in which a peer does not come up or stalls
 SECONDS = 3.0
-WINDOWS = 4  # a round, where there is a peer
+PAIR_WINDOWS = 40  # a round of two pairs by turns
+PAIR_SECONDS = 0.3
+WINDOWS = 4  # a round of one after the other
 WINDOW_SECONDS = 2.0
+SETTLE_SECONDS = 0.02  # for what a stop left in the rings
 WINDOWS_LEAST = 3  # of each forwarder, for a figure
 PATIENCE = 30.0
 # The way of a cache line there and back, in ns, below which the CPUs are one core's threads, cores
@@ -50,12 +57,12 @@ class Failed(Exception):
     pass
 
 
-def wait_for(what, condition):
+def wait_for(what, condition, pause=0.05):
     end = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > end:
             raise Failed(f"{what}: not within {PATIENCE:.0f} s")
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
 class Program:
@@ -88,18 +95,11 @@ class Program:
                 return int(f.read().split()[0]) / 1e9
         raise Failed(f"no thread {self.thread}")
 
-    def change(self, clock):
-        """The counter when it has just changed, and when: testpmd tells its own once a second."""
-        before = self.frames()
-        wait_for("frames", lambda: self.frames() != before)
-        return self.frames(), clock()
-
-    def rate(self, clock):
-        """Per second of clock(), between two changes that are SECONDS or more apart."""
-        time.sleep(1)
-        first, at = self.change(clock)
-        time.sleep(SECONDS)
-        last, end = self.change(clock)
+    def rate(self, clock, seconds=SECONDS):
+        """Per second of clock()."""
+        first, at = self.frames(), clock()
+        time.sleep(seconds)
+        last, end = self.frames(), clock()
         return (last - first) / (end - at)
 
     def rates(self, distance):
@@ -108,15 +108,20 @@ class Program:
         found = []
         for _ in range(WINDOWS):
             near = distance()
-            first, at = self.change(time.monotonic)
-            time.sleep(WINDOW_SECONDS)
-            last, end = self.change(time.monotonic)
+            rate = self.rate(time.monotonic, WINDOW_SECONDS)
             if distance() == near:
-                found.append((near, (last - first) / (end - at)))
+                found.append((near, rate))
         return found
+
+    def halt(self):
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self):
+        self.process.send_signal(signal.SIGCONT)
 
     def end(self):
         if self.process.poll() is None:
+            self.go_on()
             self.process.send_signal(signal.SIGINT)
             try:
                 self.process.wait(timeout=20)
@@ -135,22 +140,30 @@ class Testpmd(Program):
         Testpmd.count += 1
         vdevs = [x for d in devices for x in ("--vdev", d)]
         self.prefix = f"culvert-bench-{os.getpid()}-{Testpmd.count}"
+        self.asked = 0
         super().__init__([
-            "dpdk-testpmd", "--no-huge", "-m", "512", "--no-pci", "--no-telemetry",
+            "stdbuf", "-oL", "dpdk-testpmd", "--no-huge", "-m", "512", "--no-pci", "--no-telemetry",
             "--file-prefix", self.prefix,
             "--lcores", f"0@{cores[0]},1@{core}", *vdevs, "--", f"--forward-mode={mode}",
-            "--no-mlockall", "--total-num-mbufs=16384", "--stats-period", "1",
+            "--no-mlockall", "--total-num-mbufs=16384", "--interactive", "--auto-start",
             "--rxd=2048", "--txd=2048"])
-        self.wait_text("Port statistics")
+        self.wait_text("testpmd> ")
 
     def end(self):
+        if self.process.poll() is None:
+            self.process.stdin.close()  # the end of its commands: it leaves
         super().end()
         shutil.rmtree(f"/var/run/dpdk/{self.prefix}", ignore_errors=True)
 
     def frames(self):
         """Received and sent on the first port."""
-        found = re.findall(r"port 0.*?RX-packets: (\d+).*?TX-packets: (\d+)", self.text(), re.S)
-        return sum(map(int, found[-1])) if found else 0
+        def told():
+            return re.findall(r"RX-packets: (\d+).*?TX-packets: (\d+).*?\n", self.text(), re.S)
+        self.process.stdin.write(b"show port stats 0\n")
+        self.process.stdin.flush()
+        self.asked += 1
+        wait_for("an answer of testpmd", lambda: len(told()) >= self.asked, 0.001)
+        return sum(map(int, told()[-1]))
 
 
 class Generator(Program):
@@ -173,7 +186,7 @@ class Culvert(Program):
     thread = "worker-0"
 
     def __init__(self, program, devices, core, where):
-        self.program, self.socket = program, f"{where}/control.sock"
+        self.socket = f"{where}/control.sock"
         config = f"{where}/culvert.yaml"
         ports = "\n".join(f'  - {{ name: {n}, device: "dpdk:{d}", busy: true, checksums: off }}'
                           for n, d in zip("ab", devices))
@@ -184,9 +197,13 @@ class Culvert(Program):
         self.wait_text("info: ready")
 
     def frames(self):
-        done = subprocess.run([self.program, "status", "--json", "--socket", self.socket],
-                              capture_output=True, text=True, timeout=PATIENCE, check=True)
-        q = json.loads(done.stdout)["ports"][0]["queues"][0]
+        """Asked here: a process for each question takes a hundredth of the window's CPU time."""
+        with socket.socket(socket.AF_UNIX) as s, s.makefile("rb") as answer:
+            s.settimeout(PATIENCE)
+            s.connect(self.socket)
+            s.sendall(b"GET /status HTTP/1.0\r\n\r\n")
+            told = answer.read().partition(b"\r\n\r\n")[2]
+        q = json.loads(told)["ports"][0]["queues"][0]
         return q["rx_frames"] + q["tx_frames"]
 
 
@@ -201,29 +218,69 @@ def distance_between(cores):
 def measure(who, case, cores):
     """(distance, rate) of each window; who: what starts the forwarder."""
     devices, peer = CASES[case]
-    with tempfile.TemporaryDirectory() as where:
-        forwarder = other = None
-        try:
-            forwarder = who([d.format(dir=where) for d in devices], cores[-1], where)
-            if peer == GENERATE:
-                other = Generator(os.path.abspath(sys.argv[1]), cores[0])
-            elif peer:
-                other = Testpmd([d.format(dir=where) for d in peer[0]], peer[1], cores[0], cores)
-            if peer:
-                return forwarder.rates(lambda: distance_between(cores))
+    with tempfile.TemporaryDirectory() as where, contextlib.ExitStack() as ends:
+        forwarder = who([d.format(dir=where) for d in devices], cores[-1], where)
+        ends.callback(forwarder.end)
+        if not peer:
+            time.sleep(1)
             return [("", forwarder.rate(forwarder.cpu_s))]
-        finally:
-            for p in (other, forwarder):
-                if p:
-                    p.end()
+        ends.callback(Generator(os.path.abspath(sys.argv[1]), cores[0]).end)
+        return forwarder.rates(lambda: distance_between(cores))
 
 
-def measure_again(who, case, cores):
+def pair(who, case, cores, ends):
+    """A forwarder and its peer, stopped."""
+    (devices, (theirs, mode)), where = CASES[case], tempfile.mkdtemp()
+    ends.callback(shutil.rmtree, where)
+    forwarder = who([d.format(dir=where) for d in devices], cores[-1], where)
+    ends.callback(forwarder.end)
+    peer = Testpmd([d.format(dir=where) for d in theirs], mode, cores[0], cores)
+    ends.callback(peer.end)
+    first = peer.frames()
+    wait_for("frames", lambda: peer.frames() != first)
+    for p in (forwarder, peer):
+        p.halt()
+    return forwarder, peer
+
+
+def pair_window(forwarder, peer, cores):
+    """[(distance, rate)], or [] where the distance changed."""
+    for p in (forwarder, peer):
+        p.go_on()
+    near = distance_between(cores)
+    time.sleep(SETTLE_SECONDS)
+    rate = peer.rate(time.monotonic, PAIR_SECONDS)
+    kept = distance_between(cores) == near
+    for p in (peer, forwarder):
+        p.halt()
+    return [(near, rate)] if kept else []
+
+
+def measure_pairs(whos, case, cores):
+    """{who: (distance, rate) of each window}."""
+    figures = {who: [] for who in whos}
+    with contextlib.ExitStack() as ends:
+        pairs = [(who, *pair(who, case, cores, ends)) for who in whos]
+        for _ in range(PAIR_WINDOWS):
+            for who, forwarder, peer in pairs:
+                figures[who] += pair_window(forwarder, peer, cores)
+            pairs.reverse()
+    return figures
+
+
+def measure_round(whos, case, cores):
+    peer = CASES[case][1]
+    if peer and peer != GENERATE:
+        return measure_again(case, lambda: measure_pairs(whos, case, cores))
+    return {who: measure_again(case, lambda who=who: measure(who, case, cores)) for who in whos}
+
+
+def measure_again(case, attempt):
     """The figures of a try that went well."""
     for left in reversed(range(TRIES)):
         try:
-            return measure(who, case, cores)
-        except (Failed, subprocess.SubprocessError, ValueError) as e:
+            return attempt()
+        except (Failed, OSError, subprocess.SubprocessError, ValueError) as e:
             if left == 0:
                 raise
             print(f"{case:10} once more: {e}", flush=True)
@@ -277,6 +334,7 @@ def main():
         print("left out: needs root, dpdk-testpmd (package dpdk) and two CPUs")
         return
     enter()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started and stopped ends, too
     first_in_line()
     program = os.path.abspath(sys.argv[1])
     wanted = sys.argv[2:] or CASES
@@ -291,9 +349,9 @@ def main():
         figures = {ours: [], theirs: []}
         try:
             for _ in range(ROUNDS):
-                for who, rates in figures.items():
-                    rates += measure_again(who, case, cores)
-        except (Failed, subprocess.SubprocessError, ValueError) as e:
+                for who, rates in measure_round(list(figures), case, cores).items():
+                    figures[who] += rates
+        except (Failed, OSError, subprocess.SubprocessError, ValueError) as e:
             print(f"{case:10} no figure: {e}", flush=True)
             continue
         tell(case, *figures.values())
