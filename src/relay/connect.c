@@ -90,16 +90,19 @@ static int connect_with_bytes(struct flow *f)
 {
 	uint8_t *bytes = f->loop->buffer;
 	struct direction *d = &f->dir[0];
+	uint64_t most = direction_allowed(f, 0);
 	size_t size;
 	ssize_t n;
 	int r = flow_introduce(f);
 
+	f->wait_ns = 0; /* the rates are asked again when it is open */
 	if (r < 0)
 		return r;
 	size = d->held_size;
 	if (size)
 		memcpy(bytes, d->held, size);
-	n = recv(f->end[0].fd, bytes + size, AHEAD_BYTES, MSG_PEEK | MSG_DONTWAIT);
+	n = recv(f->end[0].fd, bytes + size, most < AHEAD_BYTES ? (size_t)most : AHEAD_BYTES,
+		MSG_PEEK | MSG_DONTWAIT);
 	size += n > 0 ? (size_t)n : 0;
 	n = send(f->end[1].fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (n < 0 && errno != EINPROGRESS)

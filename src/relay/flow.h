@@ -144,6 +144,8 @@ void flow_connect_failed(struct flow *f, int err);
 /* move.c: moves what can be moved from end[i]. True when there is more to do at once. */
 bool direction_move(struct flow *f, unsigned int i);
 bool direction_pending(const struct direction *d);
+/* What the rates let through now; 0 sets f->wait_ns. */
+uint64_t direction_allowed(struct flow *f, unsigned int i);
 /* The target has the first n bytes of dir[0] already: takes them from where they are. False when
  * the client is gone with them. */
 bool direction_sent_ahead(struct flow *f, uint32_t n);

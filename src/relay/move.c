@@ -476,8 +476,7 @@ static enum step discard(struct flow *f, unsigned int i)
 	return STEP_WAIT;
 }
 
-/* What the rates let through now; 0 sets f->wait_ns. */
-static uint64_t allowed(struct flow *f, unsigned int i)
+uint64_t direction_allowed(struct flow *f, unsigned int i)
 {
 	struct limit *own = &f->dir[i].limit, *route = &f->route->rate;
 	uint64_t now = f->loop->now_ns, a, b, wait, chunk;
@@ -552,7 +551,7 @@ bool direction_move(struct flow *f, unsigned int i)
 	if (d->closed)
 		return false;
 	for (;;) {
-		most = allowed(f, i);
+		most = direction_allowed(f, i);
 		if (!most && !direction_pending(d))
 			break;
 		if (moved >= TURN_BYTES) {

@@ -6,9 +6,10 @@ import signal
 import socket
 import struct
 import subprocess
+import time
 
-from harness import (Listener, Relay, Skip, check, echo, equal, main, receive, receive_all,
-                     wait_readable)
+from harness import (Listener, Relay, Skip, check, echo, equal, eventually, keep, main,
+                     receive, receive_all, wait_readable)
 
 PIDFD_OPEN, PIDFD_GETFD = 434, 438
 TCP_CONGESTION, TCP_USER_TIMEOUT, TCP_FASTOPEN = 13, 18, 23
@@ -132,14 +133,18 @@ def test_fast_open():
     done(relay, client, sockets)
 
 
-def test_fast_open_and_who_speaks_first():
-    """With the target's cookie the SYN takes the client's bytes along; it must not wait for them."""
+def turn_fast_open_on():
     try:
         # 1: client, 2: server
         with open("/proc/sys/net/ipv4/tcp_fastopen", "w", encoding="ascii") as f:
             f.write("3")
     except OSError as e:
         raise Skip(f"fast open can't be turned on: {e}") from None
+
+
+def test_fast_open_and_who_speaks_first():
+    """With the target's cookie the SYN takes the client's bytes along; it must not wait for them."""
+    turn_fast_open_on()
 
     def greet(c):
         c.sendall(b"220 ready")
@@ -178,11 +183,7 @@ def test_fast_open_and_who_speaks_first():
 def test_fast_open_and_an_end_at_once():
     """A request and its FIN are there before the target has answered the SYN: shutdown(2) of a
     socket that still connects would undo the connecting."""
-    try:
-        with open("/proc/sys/net/ipv4/tcp_fastopen", "w", encoding="ascii") as f:
-            f.write("3")
-    except OSError as e:
-        raise Skip(f"fast open can't be turned on: {e}") from None
+    turn_fast_open_on()
     target = socket.create_server(("127.0.0.1", 0), backlog=0)
     target.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN, 16)
     target.settimeout(20)
@@ -216,11 +217,7 @@ def test_fast_open_and_an_end_at_once():
 def test_fast_open_and_a_dead_target():
     """The bytes went with the SYN, and no one took them: the other target gets them, and who does
     not answer is found out."""
-    try:
-        with open("/proc/sys/net/ipv4/tcp_fastopen", "w", encoding="ascii") as f:
-            f.write("3")
-    except OSError as e:
-        raise Skip(f"fast open can't be turned on: {e}") from None
+    turn_fast_open_on()
     alive = Listener(handler=echo)
     alive.s.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN, 16)
     with socket.socket() as dead:  # bound, and so refused, and nobody else's
@@ -245,6 +242,40 @@ def test_fast_open_and_a_dead_target():
             check(relay.logged("is down after 3 failures"), f"{settings}: {relay.err}")
             equal(len(relay.logged("is up again")), 0, "a SYN that was sent is no answer")
             relay.stop()
+
+
+def fast_target(handler):
+    target = Listener(handler=handler)
+    target.s.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN, 256)
+    return target
+
+
+def test_fast_open_and_a_rate():
+    """Bytes that go with the SYN are under the route's rate as others are."""
+    turn_fast_open_on()
+    n, size, rate = 24, 8000, 100000
+    arrived = []
+
+    def take(c):
+        got = len(receive(c, 1 if began is None else size))
+        arrived.append((time.monotonic(), got))  # the end has to wait in any case
+
+    target = fast_target(take)
+    relay = Relay("tcp:127.0.0.1:0", target.where, fast_open="yes", rate=rate)
+    began = None
+    for turn in range(2 + n):
+        if turn == 2:  # relay and clients have their cookies
+            began = time.monotonic()
+        client = keep(socket.socket())
+        client.settimeout(None)
+        client.sendto(b"x" * (size if began else 1), socket.MSG_FASTOPEN, ("127.0.0.1", relay.port))
+        client.shutdown(socket.SHUT_WR)
+        if turn < 2:
+            eventually(lambda want=turn + 1: len(arrived) == want, "a first connection")
+    eventually(lambda: len(arrived) == n + 2, lambda: f"{len(arrived)} of {n} arrived")
+    equal(sum(got for _, got in arrived), 2 + n * size, "bytes")
+    seconds = max(when for when, _ in arrived) - began
+    check(seconds > 0.7 * n * size / rate, f"{n * size} bytes in {seconds:.2f} s, {rate} a second")
 
 
 def counted(name):
