@@ -247,11 +247,22 @@ void flow_connect_failed(struct flow *f, int err)
 	flow_arm(f);
 }
 
+/* A connection that was there is no more, and its target had the client's bytes: it may have done
+ * what they ask, so that no other one gets them. A SYN is refused with another error. */
+static bool had_bytes(const struct flow *f, int err)
+{
+	return f->ahead > f->header_left && (err == ECONNRESET || err == EPIPE);
+}
+
 void flow_connected(struct flow *f)
 {
 	struct end *e = &f->end[1];
 	int err = e->failed ? end_error(e) : 0;
 
+	if (err && had_bytes(f, err)) {
+		e->lost = true;
+		err = 0;
+	}
 	if (err) {
 		flow_connect_failed(f, err);
 		return;

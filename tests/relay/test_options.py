@@ -8,8 +8,8 @@ import struct
 import subprocess
 import time
 
-from harness import (Listener, Relay, Skip, check, echo, equal, eventually, keep, main,
-                     receive, receive_all, wait_readable)
+from harness import (Listener, Relay, Skip, check, echo, ended, equal, eventually, keep, main,
+                     receive, receive_all, reset, wait_readable)
 
 PIDFD_OPEN, PIDFD_GETFD = 434, 438
 TCP_CONGESTION, TCP_USER_TIMEOUT, TCP_FASTOPEN = 13, 18, 23
@@ -276,6 +276,44 @@ def test_fast_open_and_a_rate():
     equal(sum(got for _, got in arrived), 2 + n * size, "bytes")
     seconds = max(when for when, _ in arrived) - began
     check(seconds > 0.7 * n * size / rate, f"{n * size} bytes in {seconds:.2f} s, {rate} a second")
+
+
+def test_fast_open_and_an_answer_with_a_reset():
+    """Who answered and reset the connection before the relay looked has had the request: it is not
+    put to another target, and who answers is not down."""
+    turn_fast_open_on()
+    asked = []
+
+    def handler(c):
+        asked.append(c.recv(100))
+        first = len(asked) == 1
+        if first:  # the relay still connects the others
+            os.kill(relay.pid, signal.SIGSTOP)
+        c.sendall(b"answer")
+        reset(c)
+        if first:
+            time.sleep(0.1)
+            os.kill(relay.pid, signal.SIGCONT)
+
+    targets = [fast_target(handler) for _ in range(2)]
+    relay = Relay("tcp:127.0.0.1:0", *(t.where for t in targets), fast_open="yes",
+                  health_failures=3)
+    n = 64
+    for count in (1, n):  # the first brings the cookie
+        asked.clear()
+        os.kill(relay.pid, signal.SIGSTOP)  # it has them all in one turn
+        clients = [relay.connect() for _ in range(count)]
+        for client in clients:
+            client.sendall(b"GET")
+        os.kill(relay.pid, signal.SIGCONT)
+        for client in clients:
+            equal(receive(client, 6), b"answer", "answer")
+            equal(ended(client), "reset", "end")
+            client.close()
+        equal(len(asked), count, "requests, each asked once")
+    equal(relay.logged(" is down "), [], "log")
+    relay.stop()
+    equal(relay.totals()["retries"], 0, "retries")
 
 
 def counted(name):
