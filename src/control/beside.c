@@ -36,13 +36,12 @@ void beside_free(struct daemon *d)
 	d->lent = (struct memory){0};
 }
 
-/* For the receive rings of its queues. */
-static void lend(struct daemon *d, const struct plan_port *plan)
+static void lend(struct daemon *d, const struct plan_port *plan, uint32_t n_a_queue)
 {
 	uint32_t queues = (plan->queues + d->n_workers - 1) / d->n_workers;
 
 	for (uint32_t i = 0; i < d->lent.n_pools; i++)
-		pool_lend(&d->memory.pools[i], &d->lent.pools[i], queues * plan->settings.rx_ring);
+		pool_lend(&d->memory.pools[i], &d->lent.pools[i], queues * n_a_queue);
 }
 
 static void take_back(struct daemon *d)
@@ -64,21 +63,16 @@ static void set_pools(struct port *port, const struct memory *from, const struct
 int beside_open(struct daemon *d, uint32_t idx, struct reason *r)
 {
 	struct daemon_port *p = &d->ports[idx];
-	bool beside = p->plan.engine->beside;
 	int err;
 
 	p->apart = true;
 	workers_pause(d);
-	if (beside) {
-		lend(d, &p->plan);
-		workers_resume(d);
-	}
-	err = port_open(d, idx, beside ? &d->lent : &d->memory, r);
-	if (beside) {
-		workers_pause(d);
-		set_pools(p->port, &d->lent, &d->memory);
-		take_back(d);
-	}
+	lend(d, &p->plan, p->plan.settings.rx_ring);
+	workers_resume(d);
+	err = port_open(d, idx, &d->lent, r);
+	workers_pause(d);
+	set_pools(p->port, &d->lent, &d->memory);
+	take_back(d);
 	workers_resume(d);
 	return err;
 }
@@ -86,19 +80,15 @@ int beside_open(struct daemon *d, uint32_t idx, struct reason *r)
 void beside_close(struct daemon *d, uint32_t idx)
 {
 	struct daemon_port *p = &d->ports[idx];
-	bool beside = p->port && p->port->engine->beside;
 
 	p->apart = true;
 	workers_pause(d);
-	if (beside) {
-		set_pools(p->port, &d->memory, &d->lent);
-		workers_resume(d);
-	}
+	lend(d, &p->plan, BATCH_SIZE); /* for what comes while what waits is counted */
+	set_pools(p->port, &d->memory, &d->lent);
+	workers_resume(d);
 	port_close(d, idx);
-	if (beside) {
-		workers_pause(d);
-		take_back(d);
-	}
+	workers_pause(d);
+	take_back(d);
 	workers_resume(d);
 }
 

@@ -83,20 +83,6 @@ static uint32_t slots_free(const struct daemon *d)
 	return least;
 }
 
-/* An engine whose open stands in all workers' way asks a peer that may not answer for a while: that
- * is found out before they pause. */
-static int open_new(struct daemon *d, uint32_t idx, struct reason *r)
-{
-	const struct plan_port *plan = &d->ports[idx].plan;
-	struct reason why = {0};
-	enum port_mode mode;
-
-	if (!plan->engine->beside && plan->engine->probe(&plan->settings, &mode, &why) == -ENOTCONN)
-		return reason_set(r, -ENOTCONN, why.remedy, "port %s (%s): %s", plan->asked->name,
-			plan->asked->device, why.what);
-	return beside_open(d, idx, r);
-}
-
 /* keep: a port that can't be opened has its place and is tried again. */
 static int add_port(struct daemon *d, const struct plan_port *plan, bool keep, struct reason *r)
 {
@@ -118,7 +104,7 @@ static int add_port(struct daemon *d, const struct plan_port *plan, bool keep, s
 	p->plan.settings.device = p->asked.device;
 	err = plan_fit(&p->plan, d->n_workers, slots_free(d), r);
 	if (!err)
-		err = open_new(d, (uint32_t)(p - d->ports), r);
+		err = beside_open(d, (uint32_t)(p - d->ports), r);
 	if (err == -ENOTCONN) {
 		links_await_peer(d, (uint32_t)(p - d->ports), r);
 		return 0;

@@ -155,14 +155,13 @@ struct engine_ops {
 	int (*probe)(
 		const struct port_settings *s, enum port_mode *ret_mode, struct reason *ret_reason);
 	/* Opens the device; queue i goes to worker i % memory->n_pools. Frames arrive from then on.
+	 * Open and close know pools only by the memory that is given and by queue.pool, which
+	 * control may change between calls: so it can lend them pools of their own (pool.worker),
+	 * and the workers go on with other ports meanwhile.
 	 * On failure everything is as before. -EPERM/-EACCES: not permitted here; -EOPNOTSUPP: no
 	 * XDP here; -ENOTCONN (of probe, too): its peer is not there yet, try again. */
 	int (*open)(const struct port_settings *s, const struct memory *m, struct port **ret_port,
 		struct reason *ret_reason);
-	/* Open and close know pools only by the memory that is given and by queue.pool, which
-	 * control may change between calls: so it can lend them pools of their own, and the
-	 * workers go on with other ports meanwhile. False: no worker may be in any pool. */
-	bool beside;
 	/* For an engine whose devices reach nothing but what it allocates: memory that serves all
 	 * engines, touched, for n_pools workers, at the boundary of a page, near the first of its
 	 * n_devices that has a NUMA node; and back. 0, or -errno with the reason: then other memory

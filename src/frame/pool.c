@@ -80,7 +80,7 @@ void pool_fini(struct pool *p)
 	*p = (struct pool){0};
 }
 
-int pool_beside_init(struct pool *beside, const struct pool *p)
+int pool_beside_init(struct pool *beside, struct pool *p)
 {
 	*beside = (struct pool){
 		.base = p->base,
@@ -89,6 +89,7 @@ int pool_beside_init(struct pool *beside, const struct pool *p)
 		.slot_size = p->slot_size,
 		.headroom = p->headroom,
 		.holder = p->holder,
+		.worker = p,
 	};
 	beside->free = malloc(p->slots * sizeof(p->free[0]));
 	return beside->free ? 0 : -ENOMEM;

@@ -33,6 +33,7 @@ struct pool {
 	uint64_t *free;	   /* stack of slot offsets in the UMEM (first byte of the slot) */
 	_Atomic uint32_t held[HOLDER_COUNT]; /* slots; sums to slots at the worker's quiet point */
 	uint8_t *holder;		     /* debug builds: per slot; else NULL */
+	struct pool *worker;		     /* of a pool beside another: that one; else NULL */
 };
 
 /* slot_size a power of two; slices: pool i of n gets slots [i*slots, (i+1)*slots).
@@ -44,7 +45,7 @@ void pool_fini(struct pool *p);
 /* A pool beside p, of the same slots but with none of its own: control opens and closes ports with
  * slots that are lent to it, while p's worker goes on with the others. It shares p's holders, so p
  * outlives it. Returns 0, -ENOMEM. */
-int pool_beside_init(struct pool *beside, const struct pool *p);
+int pool_beside_init(struct pool *beside, struct pool *p);
 void pool_beside_fini(struct pool *beside);
 /* The next two while p's worker stands at its quiet point. Lends up to n free slots. */
 void pool_lend(struct pool *p, struct pool *beside, uint32_t n);

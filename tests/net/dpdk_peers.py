@@ -2,6 +2,7 @@
 import os
 import signal
 import socket
+import struct
 import subprocess
 
 import harness
@@ -170,4 +171,40 @@ def asked():
     m.unchanged()
 
 
-main(dies_and_returns, mute, asked)
+def opening():
+    """frames cross while a driver opens a port, for as long as that takes"""
+    m = Pairs()
+    for i, host, device in ((1, m.a, "a0"), (2, m.b, "b0")):
+        host.run("ip", "addr", "add", f"10.77.0.{i}/24", "dev", device)
+    f = Culvert(config({"wan": packet("p0"), "lan": packet("p1")}, (("wan", "lan"),)))
+    m.reachable()
+    path = "/run/opening.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(path)
+        listener.listen(8)
+        listener.settimeout(harness.PATIENCE)
+        attach = subprocess.Popen([harness.OPTIONS.culvert, "attach",
+                                   f"dpdk:net_virtio_user0,path={path}", "--socket", f.socket],
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+        def asker():
+            """Who connects, and what it asks (vhost-user: request, flags, size)."""
+            s, _ = listener.accept()
+            return s, struct.unpack("<III", s.recv(12, socket.MSG_WAITALL))[0]
+        driver, request = asker()
+        while request == 1:  # culvert's own question for features; a driver says something else
+            driver.sendall(struct.pack("<IIIQ", 1, 5, 8, 1 << 32))  # VIRTIO_F_VERSION_1
+            driver.close()
+            driver, request = asker()
+        with driver:
+            m.reachable()
+            expect(attach.poll() is None, "the driver does not wait")
+    attach.wait(harness.PATIENCE)
+    os.unlink(path)
+    m.reachable()
+    f.check_law()
+    f.end()
+    m.unchanged()
+
+
+main(dies_and_returns, mute, asked, opening)

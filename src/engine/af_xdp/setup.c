@@ -435,7 +435,6 @@ const struct engine_ops af_xdp_engine = {
 	.claims = claims,
 	.probe = xdp_probe,
 	.open = open_port,
-	.beside = true,
 	.stop = stop_port,
 	.close = close_port,
 	.counters = counters,

@@ -209,7 +209,7 @@ static int reserve(
 	q->n_mbufs = why ? n : n_slots;
 	if (!why) {
 		q->mbufs = q->slots->mempool;
-		q->base.pool = q->slots->pool;
+		q->base.pool = &p->memory->pools[q->base.worker];
 		q->base.memory = p->memory->base;
 		return 0;
 	}
@@ -458,20 +458,34 @@ static void port_free(struct dpdk_port *p, bool plugged)
 	free(p);
 }
 
+/* Control is about to take and give what is the port's. */
+static void use_pools(struct dpdk_port *p)
+{
+	for (uint32_t i = 0; i < p->base.n_queues; i++) {
+		if (p->queues[i].slots)
+			slots_use(p->queues[i].slots, p->queues[i].base.pool);
+	}
+}
+
 /* Drivers know no way to let nothing more in and keep what is there: what comes after this, before
  * the device is closed, is the device's to count. */
 static void stop_port(struct port *base)
 {
 	struct dpdk_port *p = (struct dpdk_port *)base;
 
+	use_pools(p);
 	for (uint32_t i = 0; i < p->base.n_queues; i++)
 		queue_drop_waiting(&p->queues[i].base, p->queues[i].rx_ring);
 }
 
 static void close_port(struct port *base)
 {
-	if (base)
-		port_free((struct dpdk_port *)base, true);
+	struct dpdk_port *p = (struct dpdk_port *)base;
+
+	if (!p)
+		return;
+	use_pools(p);
+	port_free(p, true);
 }
 
 static int open_port(const struct port_settings *s, const struct memory *m, struct port **ret_port,

@@ -28,11 +28,22 @@
 #define SPREAD_BYTES ((SPREAD - 1) * SPREAD_STEP)
 
 static struct slots entries[ENTRIES_MAX];
-static __thread bool entered;
+static __thread bool entered, control;
 
 void slots_enter(void)
 {
 	entered = true;
+}
+
+void slots_use(struct slots *s, struct pool *pool)
+{
+	entered = control = true;
+	s->control = pool;
+}
+
+static struct pool *pool_of(const struct slots *s)
+{
+	return control ? s->control : s->pool;
 }
 
 void *slots_memory_take(size_t size, int node)
@@ -68,13 +79,14 @@ static void *mbuf_at(const struct slots *s, uint64_t offset)
 
 static void give(struct slots *s, void *const *mbufs, uint32_t n)
 {
+	struct pool *pool = pool_of(s);
 	uint64_t offsets[BATCH_SIZE];
 
 	for (uint32_t done = 0, part; done < n; done += part) {
 		part = n - done < BATCH_SIZE ? n - done : BATCH_SIZE;
 		for (uint32_t i = 0; i < part; i++)
 			offsets[i] = offset_of(s, mbufs[done + i]);
-		pool_give(s->pool, offsets, part, HOLDER_DRIVER);
+		pool_give(pool, offsets, part, HOLDER_DRIVER);
 	}
 }
 
@@ -99,8 +111,8 @@ static void ops_free(struct rte_mempool *mp)
 {
 }
 
-/* A pool is its worker's alone. Drivers have threads of their own that free mbufs when a peer
- * leaves: what they give lies aside until the worker takes some. */
+/* A pool is its worker's, or control's, alone. Drivers have threads of their own that free mbufs
+ * when a peer leaves: what they give lies aside until the worker takes some. */
 static int ops_enqueue(struct rte_mempool *mp, void *const *mbufs, unsigned int n)
 {
 	struct slots *s = mp->pool_data;
@@ -123,15 +135,17 @@ static int ops_dequeue(struct rte_mempool *mp, void **mbufs, unsigned int n)
 {
 	struct slots *s = mp->pool_data;
 	uint64_t offsets[BATCH_SIZE];
+	struct pool *pool;
 
 	if (!entered || !s->ready) /* a mempool that is freed empties itself */
 		return -ENOBUFS;
 	collect_strays(s);
-	if (s->pool->n_free < n)
+	pool = pool_of(s);
+	if (pool->n_free < n)
 		return -ENOBUFS;
 	for (uint32_t done = 0, part; done < n; done += part) {
 		part = n - done < BATCH_SIZE ? n - done : BATCH_SIZE;
-		pool_take(s->pool, offsets, part, HOLDER_DRIVER);
+		pool_take(pool, offsets, part, HOLDER_DRIVER);
 		for (uint32_t i = 0; i < part; i++)
 			mbufs[done + i] = mbuf_at(s, offsets[i]);
 	}
@@ -255,6 +269,16 @@ static int make(struct slots *s, struct pool *pool)
 	return err;
 }
 
+/* How many slots drivers have, by either count: control's alone may be below zero (it wraps). */
+static uint32_t held_by_drivers(const struct slots *s)
+{
+	uint32_t n = atomic_load_explicit(&s->pool->held[HOLDER_DRIVER], memory_order_relaxed);
+
+	if (s->control != s->pool)
+		n += atomic_load_explicit(&s->control->held[HOLDER_DRIVER], memory_order_relaxed);
+	return n;
+}
+
 static struct slots *find(const struct pool *pool)
 {
 	for (uint32_t i = 0; i < ENTRIES_MAX; i++) {
@@ -264,23 +288,25 @@ static struct slots *find(const struct pool *pool)
 	return NULL;
 }
 
-int slots_reserve(struct pool *pool, uint32_t room, uint32_t n, struct slots **ret_slots)
+int slots_reserve(struct pool *given, uint32_t room, uint32_t n, struct slots **ret_slots)
 {
+	struct pool *pool = given->worker ? given->worker : given;
+	uint32_t lent = given->worker ? given->n_free : 0;
 	struct slots *s = find(pool);
 	int err;
 
 	if (room + RTE_PKTMBUF_HEADROOM + SPREAD_BYTES > pool->slot_size)
 		return -EMSGSIZE;
 	assert(SPREAD_BYTES <= pool->headroom);
-	if (pool_available(pool) < n + (s ? 0 : CACHES))
+	if (pool_available(pool) + lent < n + (s ? 0 : CACHES))
 		return -ENOBUFS;
-	slots_enter();
 	if (!s) {
 		s = find(NULL);
 		err = s ? make(s, pool) : -ENOMEM;
 		if (err)
 			return err;
 	}
+	slots_use(s, given);
 	pool->promised += n;
 	s->users++;
 	*ret_slots = s;
@@ -291,24 +317,23 @@ uint64_t slots_release(struct slots *s, uint32_t n)
 {
 	uint64_t lost;
 
+	s->pool->promised -= n;
+	if (--s->users)
+		return 0; /* the caches are their threads': the worker goes on with other ports */
 	for (unsigned int i = 0; i < RTE_MAX_LCORE; i++) {
 		if (s->mempool->local_cache[i].len)
 			rte_mempool_cache_flush(&s->mempool->local_cache[i], s->mempool);
 	}
 	collect_strays(s);
-	s->pool->promised -= n;
-	if (--s->users)
-		return 0;
 	s->pool->promised -= CACHES;
-	lost = atomic_load_explicit(&s->pool->held[HOLDER_DRIVER], memory_order_relaxed);
+	lost = held_by_drivers(s);
 	unmake(s);
 	return lost;
 }
 
 uint32_t slots_in_use(const struct slots *s)
 {
-	uint32_t n = atomic_load_explicit(&s->pool->held[HOLDER_DRIVER], memory_order_relaxed);
-	uint32_t at_hand = 0;
+	uint32_t n = held_by_drivers(s), at_hand = 0;
 
 	for (unsigned int i = 0; i < RTE_MAX_LCORE; i++)
 		at_hand += s->mempool->local_cache[i].len;

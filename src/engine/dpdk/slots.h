@@ -20,7 +20,8 @@
 #define SLOTS_STRIDE (RTE_CACHE_LINE_SIZE + sizeof(struct rte_mbuf))
 
 struct slots {
-	struct pool *pool; /* NULL: free entry */
+	struct pool *pool;    /* the worker's; NULL: free entry */
+	struct pool *control; /* that of control's thread: the same, or one beside it */
 	struct rte_mempool *mempool;
 	uint8_t *headers;  /* of the pool's first slot; SLOTS_STRIDE apart */
 	uint8_t *first;	   /* byte of the first slot */
@@ -32,8 +33,12 @@ struct slots {
 	uint32_t users; /* reservations; control's */
 };
 
-/* n slots of that pool for a queue that receives frames of up to `room` bytes. Returns 0;
- * -ENOBUFS: too few are left, -EMSGSIZE: a slot is too small, -ENOMEM. */
+/* Control's, before what takes or gives mbufs in its thread: it does so with `pool`, which is the
+ * worker's while that one stands still, or lies beside it. */
+void slots_use(struct slots *s, struct pool *pool);
+/* n slots of that pool, or of what it lies beside, for a queue that receives frames of up to `room`
+ * bytes; control uses that pool from now on. Returns 0; -ENOBUFS: too few are left, -EMSGSIZE: a
+ * slot is too small, -ENOMEM. */
 int slots_reserve(struct pool *pool, uint32_t room, uint32_t n, struct slots **ret_slots);
 /* Gives a reservation back, and to the pool what DPDK keeps at hand; its driver is stopped. With
  * the last reservation it returns how many slots DPDK did not give back (0: the law holds). */
@@ -44,7 +49,7 @@ uint32_t slots_in_use(const struct slots *s);
  * is not enough. */
 void *slots_memory_take(size_t size, int node);
 void slots_memory_give(void *base);
-/* This thread may use the pools from now on: it is a worker, or control while none polls. */
+/* This thread may use the pools from now on: it is a worker, or control (slots_use). */
 void slots_enter(void);
 
 /* From now on its buffer begins where its slot does. */

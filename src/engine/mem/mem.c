@@ -192,7 +192,6 @@ const struct engine_ops mem_engine = {
 	.claims = mem_claims,
 	.probe = mem_probe,
 	.open = mem_open,
-	.beside = true,
 	.stop = mem_stop,
 	.close = mem_close,
 	.counters = mem_counters,
