@@ -24,6 +24,7 @@
 #include <linux/ip.h>
 #include <linux/pkt_cls.h>
 #include <linux/tcp.h>
+#include <stdbool.h>
 
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
@@ -84,8 +85,9 @@ int mode;		       /* enum reflect_mode */
 __u64 rounds;
 __u64 last_ns[65536]; /* when a message last came to the client of this port, or it began */
 __u64 buckets[REFLECT_BUCKETS];
-__u64 n_open;	/* connections that have not ended */
-__u64 n_failed; /* that were reset, or whose answer was not as long as it should be */
+__u64 n_open;	   /* sides of connections that have not ended */
+__u64 n_failed;	   /* that were reset, or whose answer was not as long as it should be */
+bool asked[65536]; /* the relay has not ended its connection to the target from this port */
 
 static __u64 n_clients;
 static __be32 answers[65536]; /* the sequence number with which the answer of this port begins */
@@ -187,8 +189,10 @@ static __always_inline int call(struct __sk_buff *skb)
 	__u64 sum;
 
 	syn = (void *)s;
-	if (!s || (void *)(syn + 1) > (void *)(long)skb->data_end)
+	if (!s || (void *)(syn + 1) > (void *)(long)skb->data_end) {
+		__sync_fetch_and_add(&n_failed, 1);
 		return TC_ACT_SHOT;
+	}
 	value = s->stamps.value;
 	syn->ip.saddr = bpf_htonl(CLIENTS + (__u32)(n / PORTS << 8));
 	syn->ip.daddr = bpf_htonl(INADDR_LOOPBACK);
@@ -284,6 +288,17 @@ static __always_inline int client(struct __sk_buff *skb, struct segment *s, __u3
 	return !size || resized(skb, HEADERS) ? TC_ACT_OK : TC_ACT_SHOT;
 }
 
+/* The relay has ended its side, with a FIN or a reset. */
+static __always_inline void left(__u16 relay_side, bool reset)
+{
+	if (!asked[relay_side])
+		return;
+	asked[relay_side] = false;
+	__sync_fetch_and_sub(&n_open, 1);
+	if (reset)
+		__sync_fetch_and_add(&n_failed, 1);
+}
+
 /* The target's side of a connection. */
 static __always_inline int target(struct __sk_buff *skb, struct segment *s, __u32 size)
 {
@@ -293,11 +308,16 @@ static __always_inline int target(struct __sk_buff *skb, struct segment *s, __u3
 	if (flags & SYN) {
 		if ((void *)(syn + 1) > (void *)(long)skb->data_end)
 			return TC_ACT_SHOT;
+		if (!asked[s->tcp.source])
+			__sync_fetch_and_add(&n_open, 1);
+		asked[s->tcp.source] = true;
 		turn_round(&s->ip, &s->tcp, 1);
 		syn->options.echo = syn->options.value;
 		*flags_of(&s->tcp) = SYN | ACK;
 		return TC_ACT_OK;
 	}
+	if (flags & (FIN | RST))
+		left(s->tcp.source, flags & RST);
 	if ((flags & RST) || (!size && !(flags & FIN)))
 		return TC_ACT_SHOT;
 	turn_round(&s->ip, &s->tcp, size + (flags & FIN));

@@ -71,7 +71,7 @@ def small(mode, at_once):
         got.setdefault(mode, []).append(r["rate"] / 1000)
         got.setdefault(mode + "_p99", []).append(r["p99_us"] / 1000)
         if pid:
-            cpu = (cpu_seconds(pid) - cpu) * 1e6 / max(1, r["done"])
+            cpu = (cpu_seconds(pid) - cpu) * 1e6 / max(1, r.get("all", r["done"]))
             got.setdefault(mode + "_cpu", []).append(cpu)
     return measure
 
