@@ -8,8 +8,8 @@ programs on the machine don't count. Elsewhere all of it runs at the head of the
 and what two CPUs hand each other depends on how far they are from one another, twofold: in a
 virtual machine the hypervisor moves them about, within a second. So the distance is taken
 (cache_line.c) before and after each window, and only windows of the same distance are set beside
-one another. Where the peer is testpmd, both forwarders are there at once, each with a peer of its
-own, and in turns one pair runs for a window while the other is stopped; the peer counts for both.
+one another. Both forwarders are there at once, each with a peer of its own, and by turns one pair
+runs for a window while the other is stopped; where the peer is testpmd it counts for both.
 """
 import atexit
 import contextlib
@@ -26,20 +26,19 @@ import tempfile
 import time
 
 ROUNDS = int(os.environ.get("CULVERT_BENCH_ROUNDS", "3"))
-TRIES = 3  # of a round in which a peer does not come up or stalls
+TRIES = 3  # of a round in which a program does not come up or stalls
 SECONDS = 3.0
-PAIR_WINDOWS = 40  # a round of two pairs by turns
-PAIR_SECONDS = 0.3
-WINDOWS = 4  # a round of one after the other
-WINDOW_SECONDS = 2.0
+TURNS = 40  # a round
+WINDOW_SECONDS = 0.3
 SETTLE_SECONDS = 0.02  # for what a stop left in the rings
-WINDOWS_LEAST = 3  # of each forwarder, for a figure
+GENERATOR_SECONDS = 0.2  # for its system call to begin
+TURNS_LEAST = 5  # for a figure
 PATIENCE = 30.0
 # The way of a cache line there and back, in ns, below which the CPUs are one core's threads, cores
 # with a cache in common, or (all else) cores without.
 DISTANCES = ((45, "one core"), (150, "one cache"), (1e9, "apart"))
 
-GENERATE = "generate"  # frames for p0, more than any packet socket takes
+GENERATE = "generate"  # frames for {p}, as many as one CPU brings there
 # name: the forwarder's two devices, and its peer: None, GENERATE, or testpmd with its devices and
 # mode.
 CASES = {
@@ -48,8 +47,7 @@ CASES = {
               (("net_memif0,role=client,socket={dir}/memif,socket-abstract=no", "net_null0"), "io")),
     "vhost": (("net_vhost0,iface={dir}/vhost", "net_null0"),
               (("net_virtio_user0,path={dir}/vhost", "net_null0"), "io")),
-    "af_packet": (("net_af_packet0,iface=p0", "net_af_packet1,iface=p1"),
-                  GENERATE),
+    "af_packet": (("net_af_packet0,iface={p}", "net_af_packet1,iface={q}"), GENERATE),
 }
 
 
@@ -95,23 +93,12 @@ class Program:
                 return int(f.read().split()[0]) / 1e9
         raise Failed(f"no thread {self.thread}")
 
-    def rate(self, clock, seconds=SECONDS):
+    def rate(self, clock, seconds):
         """Per second of clock()."""
         first, at = self.frames(), clock()
         time.sleep(seconds)
         last, end = self.frames(), clock()
         return (last - first) / (end - at)
-
-    def rates(self, distance):
-        """(distance, rate) of each window in which the distance was the same at both ends."""
-        time.sleep(1)
-        found = []
-        for _ in range(WINDOWS):
-            near = distance()
-            rate = self.rate(time.monotonic, WINDOW_SECONDS)
-            if distance() == near:
-                found.append((near, rate))
-        return found
 
     def halt(self):
         self.process.send_signal(signal.SIGSTOP)
@@ -167,14 +154,15 @@ class Testpmd(Program):
 
 
 class Generator(Program):
-    """Runs in the kernel, on one core (generate.c): its far end must have NAPI."""
+    """Runs in the kernel, on one core (generate.c): its far end must have NAPI, by GRO, which a
+    forwarder may have turned off."""
 
-    def __init__(self, program, core):
+    def __init__(self, program, device, far, core):
         path = os.path.join(os.path.dirname(program), "../tests/net/net_generate")
         if not os.path.exists(path):
             raise Failed(f"no {path}: it is built with AF_XDP")
-        subprocess.run(["ethtool", "-K", "p0", "gro", "on"], check=True)
-        super().__init__([path, "a0", "64", str(PATIENCE), str(core)])
+        subprocess.run(["ethtool", "-K", far, "gro", "on"], check=True)
+        super().__init__([path, device, "64", "3600", str(core)])
 
     def end(self):
         self.process.kill()
@@ -215,64 +203,81 @@ def distance_between(cores):
     return next(name for most, name in DISTANCES if int(done.stdout) < most)
 
 
-def measure(who, case, cores):
-    """(distance, rate) of each window; who: what starts the forwarder."""
-    devices, peer = CASES[case]
+def links(ends):
+    """{name: veth device}: p and q, of pairs p-a and q-b."""
+    links.made += 1
+    names = {x: f"{x}{links.made}" for x in "pqab"}
+    for port, far in ((names["p"], names["a"]), (names["q"], names["b"])):
+        subprocess.run(["ip", "link", "add", port, "type", "veth", "peer", "name", far], check=True)
+        ends.callback(subprocess.run, ["ip", "link", "del", port], check=False)
+        for device in (port, far):
+            subprocess.run(["sysctl", "-qw", f"net.ipv6.conf.{device}.disable_ipv6=1"], check=True)
+            subprocess.run(["ip", "link", "set", device, "up"], check=True)
+    return names
+
+
+links.made = 0
+
+
+def alone(who, case, cores):
+    """[(no distance, rate)]; who: what starts the forwarder."""
     with tempfile.TemporaryDirectory() as where, contextlib.ExitStack() as ends:
-        forwarder = who([d.format(dir=where) for d in devices], cores[-1], where)
+        forwarder = who(CASES[case][0], cores[-1], where)
         ends.callback(forwarder.end)
-        if not peer:
-            time.sleep(1)
-            return [("", forwarder.rate(forwarder.cpu_s))]
-        ends.callback(Generator(os.path.abspath(sys.argv[1]), cores[0]).end)
-        return forwarder.rates(lambda: distance_between(cores))
+        time.sleep(1)
+        return [("", forwarder.rate(forwarder.cpu_s, SECONDS))]
 
 
 def pair(who, case, cores, ends):
-    """A forwarder and its peer, stopped."""
-    (devices, (theirs, mode)), where = CASES[case], tempfile.mkdtemp()
-    ends.callback(shutil.rmtree, where)
-    forwarder = who([d.format(dir=where) for d in devices], cores[-1], where)
+    """A forwarder and its peer, stopped, and who counts."""
+    (devices, peer), names = CASES[case], {"dir": tempfile.mkdtemp()}
+    ends.callback(shutil.rmtree, names["dir"])
+    if peer == GENERATE:
+        names.update(links(ends))
+    forwarder = who([d.format(**names) for d in devices], cores[-1], names["dir"])
     ends.callback(forwarder.end)
-    peer = Testpmd([d.format(dir=where) for d in theirs], mode, cores[0], cores)
-    ends.callback(peer.end)
-    first = peer.frames()
-    wait_for("frames", lambda: peer.frames() != first)
-    for p in (forwarder, peer):
+    if peer == GENERATE:
+        other = Generator(os.path.abspath(sys.argv[1]), names["a"], names["p"], cores[0])
+    else:
+        other = Testpmd([d.format(**names) for d in peer[0]], peer[1], cores[0], cores)
+    ends.callback(other.end)
+    counts = forwarder if peer == GENERATE else other
+    first = counts.frames()
+    wait_for("frames", lambda: counts.frames() != first)
+    for p in (other, forwarder):
         p.halt()
-    return forwarder, peer
+    return forwarder, other, counts
 
 
-def pair_window(forwarder, peer, cores):
-    """[(distance, rate)], or [] where the distance changed."""
+def window(forwarder, peer, counts, cores):
+    """(distance, rate), or None where the distance changed."""
     for p in (forwarder, peer):
         p.go_on()
     near = distance_between(cores)
-    time.sleep(SETTLE_SECONDS)
-    rate = peer.rate(time.monotonic, PAIR_SECONDS)
+    time.sleep(SETTLE_SECONDS if counts is peer else GENERATOR_SECONDS)
+    rate = counts.rate(time.monotonic, WINDOW_SECONDS)
     kept = distance_between(cores) == near
     for p in (peer, forwarder):
         p.halt()
-    return [(near, rate)] if kept else []
+    return (near, rate) if kept else None
 
 
-def measure_pairs(whos, case, cores):
-    """{who: (distance, rate) of each window}."""
+def by_turns(whos, case, cores):
+    """{who: window() of each turn}."""
     figures = {who: [] for who in whos}
     with contextlib.ExitStack() as ends:
         pairs = [(who, *pair(who, case, cores, ends)) for who in whos]
-        for _ in range(PAIR_WINDOWS):
-            for who, forwarder, peer in pairs:
-                figures[who] += pair_window(forwarder, peer, cores)
+        for _ in range(TURNS):
+            for who, *programs in pairs:
+                figures[who].append(window(*programs, cores))
             pairs.reverse()
     return figures
 
 
 def measure_round(whos, case, cores):
-    peer = CASES[case][1]
-    if peer and peer != GENERATE:
-        return measure_again(case, lambda: measure_pairs(whos, case, cores))
-    return {who: measure_again(case, lambda who=who: measure(who, case, cores)) for who in whos}
+    if CASES[case][1]:
+        return measure_again(case, lambda: by_turns(whos, case, cores))
+    return {who: measure_again(case, lambda who=who: alone(who, case, cores)) for who in whos}
 
 
 def measure_again(case, attempt):
@@ -302,30 +307,30 @@ def first_in_line():
 
 
 def enter():
-    """Into a network namespace with two veth pairs, p0-a0 and p1-b0."""
+    """Into a network namespace of its own."""
     if os.environ.get("CULVERT_BENCH_INSIDE") != "1":
         os.environ["CULVERT_BENCH_INSIDE"] = "1"
         os.execvp("unshare", ["unshare", "--net", "--", sys.executable, *sys.argv])
-    for port, far in (("p0", "a0"), ("p1", "b0")):
-        subprocess.run(["ip", "link", "add", port, "type", "veth", "peer", "name", far], check=True)
-        for device in (port, far):
-            subprocess.run(["sysctl", "-qw", f"net.ipv6.conf.{device}.disable_ipv6=1"], check=True)
-            subprocess.run(["ip", "link", "set", device, "up"], check=True)
 
 
 def tell(case, ours, theirs):
-    """A line for each distance that both have enough windows of."""
-    if not ours or not theirs:
-        print(f"{case:10} no figure: the CPUs kept their distance in no window", flush=True)
-    for near in sorted({near for near, _ in ours + theirs}):
-        a, b = ([rate / 1e6 for at, rate in x if at == near] for x in (ours, theirs))
-        if near and min(len(a), len(b)) < WINDOWS_LEAST:
-            print(f"{case:10} {near:9} too few windows: {len(a)} and {len(b)}", flush=True)
+    """A line for each distance with enough turns in which both had it; the ratio is the median of
+    theirs."""
+    turns = [(a[0], a[1] / 1e6, b[1] / 1e6) for a, b in zip(ours, theirs)
+             if a and b and a[0] == b[0]]
+    if not turns:
+        print(f"{case:10} no figure: the CPUs kept their distance in no turn", flush=True)
+    for near in sorted({near for near, _, _ in turns}):
+        a, b = ([turn[i] for turn in turns if turn[0] == near] for i in (1, 2))
+        if near and len(a) < TURNS_LEAST:
+            print(f"{case:10} {near:9} too few turns: {len(a)}", flush=True)
             continue
-        x, y = statistics.median(a), statistics.median(b)
-        print(f"{case:10} {near:9} culvert {x:6.2f} Mpps ({min(a):.2f} to {max(a):.2f}, {len(a)} times),"
-              f" testpmd io {y:6.2f} ({min(b):.2f} to {max(b):.2f}, {len(b)}): {x / y:.2f} times",
-              flush=True)
+        each = [x / y for x, y in zip(a, b)]
+        low, ratio, high = statistics.quantiles(each, n=4, method="inclusive") \
+            if len(each) > 1 else each * 3
+        print(f"{case:10} {near:9} culvert {statistics.median(a):6.2f} Mpps, testpmd io"
+              f" {statistics.median(b):6.2f}: {ratio:.2f} times (half of {len(a)} turns {low:.2f} to"
+              f" {high:.2f})", flush=True)
 
 
 def main():

@@ -1,6 +1,7 @@
 /* Offers frames to a device faster than any sender could: the kernel runs a redirecting XDP program
  * over live frames (BPF_PROG_RUN, Documentation/bpf/bpf_prog_run.rst). */
 #include <bpf/bpf.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <linux/bpf.h>
 #include <net/if.h>
@@ -67,6 +68,8 @@ static int generate(int prog, uint8_t *frame, uint32_t size, double seconds)
 		LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = frame, .data_size_in = size,
 			.repeat = REPEAT, .flags = BPF_F_TEST_XDP_LIVE_FRAMES);
 		int err = bpf_prog_test_run_opts(prog, &opts);
+		if (err == -EINTR) /* it was stopped for a while */
+			continue;
 		if (err) {
 			fprintf(stderr, "BPF_PROG_RUN with live frames: %s\n", strerror(-err));
 			return 1;
