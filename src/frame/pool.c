@@ -163,11 +163,19 @@ void pool_move(
 	held_add(p, to, n);
 }
 
+uint32_t pool_held(const struct pool *p, enum holder h)
+{
+	uint32_t n = atomic_load_explicit(&p->held[h], memory_order_relaxed);
+
+	/* Beside alone it may be below zero (it wraps). */
+	return p->worker ? n + pool_held(p->worker, h) : n;
+}
+
 uint32_t pool_available(const struct pool *p)
 {
-	uint32_t had = atomic_load_explicit(&p->held[HOLDER_DRIVER], memory_order_relaxed);
-	uint32_t n_free = atomic_load_explicit(&p->held[HOLDER_FREE], memory_order_relaxed);
-	uint32_t awaited = p->promised > had ? p->promised - had : 0;
+	uint32_t promised = p->worker ? p->worker->promised : p->promised;
+	uint32_t had = pool_held(p, HOLDER_DRIVER), n_free = pool_held(p, HOLDER_FREE);
+	uint32_t awaited = promised > had ? promised - had : 0;
 
 	return n_free > awaited ? n_free - awaited : 0;
 }

@@ -59,6 +59,8 @@ void pool_give(struct pool *p, const uint64_t *offsets, uint32_t n, enum holder 
 /* n slots change hands without becoming free. offsets may be NULL in release builds only. */
 void pool_move(
 	struct pool *p, const uint64_t *offsets, uint32_t n, enum holder from, enum holder to);
+/* The next two count, of a pool beside another, both pools' slots. */
+uint32_t pool_held(const struct pool *p, enum holder h);
 /* Free slots that no port was promised. Control's; exact while no worker polls. */
 uint32_t pool_available(const struct pool *p);
 /* slots - (free + fill + worker + tx + driver): 0, or frames were lost or made. */

@@ -258,7 +258,7 @@ def refused():
                           ("dpdk:net_af_packet0,iface=nosuch", "no network device nosuch"),
                           ("dpdk:net_nosuch0", "net_nosuch0"),
                           ("dpdk:net_virtio_user0", "needs path="),
-                          ("dpdk:net_virtio_user0,path=/run/v.sock,server=1", "stand still"),
+                          ("dpdk:net_virtio_user0,path=/run/v.sock,server=1", "answer nobody"),
                           ("dpdk:net_memif0,role=middle", "no role middle"),
                           ("dpdk:ffff:ff:1f.7", "no PCI device ffff:ff:1f.7")):
         f = Culvert(config(device, packet("p1")), ready=False)

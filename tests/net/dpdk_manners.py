@@ -252,7 +252,7 @@ def refused_live():
             ("dpdk:net_null5,nosuch=1", "net_null5"),
             ("dpdk:net_null5,mtu=no", "is no MTU"),
             ("dpdk:net_pcap5,rx_pcap=/nosuch", "net_pcap5"),
-            ("dpdk:net_virtio_user5,path=/run/v.sock,server=1", "stand still"),
+            ("dpdk:net_virtio_user5,path=/run/v.sock,server=1", "answer nobody"),
             ("dpdk:net_memif5,role=server,socket=/run/memif.sock,socket-abstract=no",
              "listens at /run/memif.sock already"),
             ("dpdk:net_vhost5,iface=/nosuch/vhost.sock", "No such file"),

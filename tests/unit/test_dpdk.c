@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <pthread.h>
 #include <rte_ethdev.h>
+#include <rte_lcore.h>
+#include <rte_log.h>
 #include <rte_mbuf.h>
 #include <sched.h>
 #include <signal.h>
@@ -14,6 +16,7 @@
 #include <unistd.h>
 
 #include "engine/dpdk/dpdk.h"
+#include "engine/dpdk/eal.h"
 #include "engine/mem/mem.h"
 #include "frame/pool.h"
 #include "worker/worker.h"
@@ -312,6 +315,25 @@ static void test_a_port_without_slots_has_memory_of_its_own(void **state)
 	pool_give(&pools[0], taken, n, HOLDER_TX);
 }
 
+static void test_what_others_were_promised_is_not_lent_to_a_port(void **state)
+{
+	struct pool lent;
+	struct port *p;
+
+	assert_int_equal(pool_beside_init(&lent, &pools[0]), 0);
+	pools[0].promised += SLOTS - 100;
+	pool_lend(&pools[0], &lent, SLOTS / 2);
+	memory.pools = &lent;
+	p = open_port("dpdk:net_null0");
+	assert_null(p->queues[0]->pool);
+	close_port(p);
+	memory.pools = pools;
+	pool_take_back(&pools[0], &lent);
+	pool_beside_fini(&lent);
+	pools[0].promised -= SLOTS - 100;
+	expect_all_free(&pools[0]);
+}
+
 static void *send_from_elsewhere(void *arg)
 {
 	struct queue *q = arg;
@@ -552,7 +574,7 @@ static void test_refusals_say_why(void **state)
 	refused("dpdk:net_null1,mtu=no", -EINVAL, "no MTU");
 	refused("dpdk:net_pcap0,rx_pcap=/nosuch/file", -ENODEV, "net_pcap0");
 	refused("dpdk:net_virtio_user0", -EINVAL, "needs path=");
-	refused("dpdk:net_virtio_user0,path=/nosuch/s,server=1", -EINVAL, "stand still");
+	refused("dpdk:net_virtio_user0,path=/nosuch/s,server=1", -EINVAL, "answer nobody");
 	refused("dpdk:net_virtio_user0,path=/nosuch/s", -ENOTCONN, "nobody listens at /nosuch/s");
 	refused("dpdk:net_memif0,socket=culvert-nosuch", -ENOTCONN, "culvert-nosuch (abstract)");
 	refused("dpdk:net_memif0,role=middle", -EINVAL, "no role middle");
@@ -562,6 +584,30 @@ static void test_refusals_say_why(void **state)
 	/* After all that one can be had. */
 	close_port(open_port("dpdk:net_null1"));
 	close_port(p);
+}
+
+static void *complain(void *worker)
+{
+	if (worker)
+		rte_thread_register();
+	rte_log(RTE_LOG_ERR, RTE_LOGTYPE_USER1, "one complains\n");
+	if (worker)
+		rte_thread_unregister();
+	return NULL;
+}
+
+/* Workers go on with other ports while control opens one: what those complain of is no reason. */
+static void test_a_worker_is_not_listened_to(void **state)
+{
+	for (int worker = 0; worker < 2; worker++) {
+		pthread_t thread;
+
+		eal_listen();
+		assert_int_equal(
+			pthread_create(&thread, NULL, complain, worker ? &worker : NULL), 0);
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		assert_string_equal(eal_listen_end(), worker ? "" : "one complains");
+	}
 }
 
 /* Before the first port of this process, and while it was open. */
@@ -590,6 +636,7 @@ int main(void)
 		cmocka_unit_test(test_frames_cross_without_a_copy),
 		cmocka_unit_test(test_frames_cross_to_other_engines_without_a_copy),
 		cmocka_unit_test(test_a_port_without_slots_has_memory_of_its_own),
+		cmocka_unit_test(test_what_others_were_promised_is_not_lent_to_a_port),
 		cmocka_unit_test(test_what_drivers_write_is_spread_over_cache_sets),
 		cmocka_unit_test(test_frames_may_begin_early_in_their_slots),
 		cmocka_unit_test(test_a_thread_that_is_no_worker_may_free),
@@ -601,6 +648,7 @@ int main(void)
 		cmocka_unit_test(test_queues_are_dealt_to_workers),
 		cmocka_unit_test(test_ports_come_and_go),
 		cmocka_unit_test(test_refusals_say_why),
+		cmocka_unit_test(test_a_worker_is_not_listened_to),
 		cmocka_unit_test(test_the_process_is_left_alone),
 	};
 	struct reason why;

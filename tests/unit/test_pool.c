@@ -129,6 +129,31 @@ static void lent_and_taken_back(void **state)
 	law_holds(p, SLOTS, 0, 0, 0);
 }
 
+/* What was promised is not there a second time because some of it is lent. */
+static void lent_and_promised(void **state)
+{
+	struct pool *p = *state, beside;
+	uint64_t theirs[SLOTS];
+
+	assert_int_equal(pool_beside_init(&beside, p), 0);
+	p->promised = SLOTS - 10;
+	pool_lend(p, &beside, 40);
+	assert_int_equal(pool_available(&beside), 10);
+	assert_int_equal(pool_take(&beside, theirs, 30, HOLDER_DRIVER), 30);
+	assert_int_equal(pool_held(&beside, HOLDER_DRIVER), 30);
+	assert_int_equal(pool_available(&beside), 10);
+	pool_take_back(p, &beside);
+	assert_int_equal(pool_available(p), 10);
+	assert_int_equal(pool_held(&beside, HOLDER_DRIVER), 30);
+	pool_give(&beside, theirs, 30, HOLDER_DRIVER); /* it closes */
+	assert_int_equal(pool_held(&beside, HOLDER_DRIVER), 0);
+	assert_int_equal(pool_available(&beside), 10);
+	pool_take_back(p, &beside);
+	pool_beside_fini(&beside);
+	p->promised = 0;
+	law_holds(p, SLOTS, 0, 0, 0);
+}
+
 static void bad_shapes(void **state)
 {
 	struct pool p;
@@ -152,6 +177,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_slot_goes_round, setup, teardown),
 		cmocka_unit_test_setup_teardown(frames_move_by_their_data, setup, teardown),
 		cmocka_unit_test_setup_teardown(lent_and_taken_back, setup, teardown),
+		cmocka_unit_test_setup_teardown(lent_and_promised, setup, teardown),
 		cmocka_unit_test(bad_shapes),
 		cmocka_unit_test(names),
 	};

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
+#include <rte_lcore.h>
 #include <rte_log.h>
 #include <sched.h>
 #include <signal.h>
@@ -74,13 +75,22 @@ static bool is_new(const char *line, int len)
 	return !same;
 }
 
+/* What control does is heard, and what drivers' own threads say of it. Workers, which go on with
+ * other ports meanwhile, complain of those. */
+static bool is_heard(void)
+{
+	unsigned int lcore = rte_lcore_id();
+
+	return atomic_load(&listening) && (lcore == LCORE_ID_ANY || lcore == rte_get_main_lcore());
+}
+
 static void log_line(const char *line, int len)
 {
 	bool bad = rte_log_cur_msg_loglevel() <= (int)RTE_LOG_ERR;
 
 	if (len == 0)
 		return;
-	if (!bad || atomic_load(&listening) || !started) {
+	if (!bad || !started || is_heard()) {
 		if (bad && !complaint[0])
 			snprintf(complaint, sizeof(complaint), "%.*s", len, line);
 		log_debug("dpdk: %.*s", len, line);

@@ -16,7 +16,8 @@
 int eal_start(uint32_t n_pools, size_t size, struct reason *r);
 bool eal_has_huge_pages(void);
 
-/* From here to eal_listen_end DPDK's complaints are kept instead of logged as warnings. */
+/* From here to eal_listen_end DPDK's complaints are kept instead of logged as warnings: not those
+ * of workers, which are of ports that run. */
 void eal_listen(void);
 /* The first complaint since eal_listen, or "" (static). */
 const char *eal_listen_end(void);

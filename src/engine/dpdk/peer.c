@@ -43,7 +43,7 @@ static int parse_virtio_user(struct dpdk_device *d, struct reason *r)
 		return reason_set(r, -EINVAL,
 			"leave it out and let the other end listen, culvert waits for it; or take "
 			"net_vhost0,iface=PATH",
-			"%s: with server=%s all ports would stand still until its peer comes",
+			"%s: with server=%s culvert would answer nobody until its peer comes",
 			d->name, server);
 	if (!argument(d, "path", d->peer, sizeof(d->peer)))
 		return reason_set(r, -EINVAL,
@@ -128,8 +128,8 @@ static int path_ask(const char *path)
 	return err;
 }
 
-/* virtio_user waits without end for a peer that hangs, and all ports with it: so it is asked for
- * its features first (vhost-user protocol: request, flags with the version, size; then 8 bytes). */
+/* virtio_user waits without end for a peer that hangs, and control with it: so it is asked for its
+ * features first (vhost-user protocol: request, flags with the version, size; then 8 bytes). */
 static bool vhost_user_answers(const char *path)
 {
 	const uint32_t get_features[3] = {1, 1, 0};

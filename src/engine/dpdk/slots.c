@@ -269,16 +269,6 @@ static int make(struct slots *s, struct pool *pool)
 	return err;
 }
 
-/* How many slots drivers have, by either count: control's alone may be below zero (it wraps). */
-static uint32_t held_by_drivers(const struct slots *s)
-{
-	uint32_t n = atomic_load_explicit(&s->pool->held[HOLDER_DRIVER], memory_order_relaxed);
-
-	if (s->control != s->pool)
-		n += atomic_load_explicit(&s->control->held[HOLDER_DRIVER], memory_order_relaxed);
-	return n;
-}
-
 static struct slots *find(const struct pool *pool)
 {
 	for (uint32_t i = 0; i < ENTRIES_MAX; i++) {
@@ -291,14 +281,13 @@ static struct slots *find(const struct pool *pool)
 int slots_reserve(struct pool *given, uint32_t room, uint32_t n, struct slots **ret_slots)
 {
 	struct pool *pool = given->worker ? given->worker : given;
-	uint32_t lent = given->worker ? given->n_free : 0;
 	struct slots *s = find(pool);
 	int err;
 
 	if (room + RTE_PKTMBUF_HEADROOM + SPREAD_BYTES > pool->slot_size)
 		return -EMSGSIZE;
 	assert(SPREAD_BYTES <= pool->headroom);
-	if (pool_available(pool) + lent < n + (s ? 0 : CACHES))
+	if (pool_available(given) < n + (s ? 0 : CACHES))
 		return -ENOBUFS;
 	if (!s) {
 		s = find(NULL);
@@ -326,14 +315,14 @@ uint64_t slots_release(struct slots *s, uint32_t n)
 	}
 	collect_strays(s);
 	s->pool->promised -= CACHES;
-	lost = held_by_drivers(s);
+	lost = pool_held(s->control, HOLDER_DRIVER);
 	unmake(s);
 	return lost;
 }
 
 uint32_t slots_in_use(const struct slots *s)
 {
-	uint32_t n = held_by_drivers(s), at_hand = 0;
+	uint32_t n = pool_held(s->control, HOLDER_DRIVER), at_hand = 0;
 
 	for (unsigned int i = 0; i < RTE_MAX_LCORE; i++)
 		at_hand += s->mempool->local_cache[i].len;
