@@ -133,13 +133,19 @@ def mute():
     m.unchanged()
 
 
-def asked():
-    """frames cross while a port that is attached waits for an answer of its peer"""
+def joined():
+    """Two hosts with addresses, and what joins them."""
     m = Pairs()
     for i, host, device in ((1, m.a, "a0"), (2, m.b, "b0")):
         host.run("ip", "addr", "add", f"10.77.0.{i}/24", "dev", device)
     f = Culvert(config({"wan": packet("p0"), "lan": packet("p1")}, (("wan", "lan"),)))
     m.reachable()
+    return m, f
+
+
+def asked():
+    """frames cross while a port that is attached waits for an answer of its peer"""
+    m, f = joined()
     tries = []
 
     def crossed():
@@ -173,11 +179,7 @@ def asked():
 
 def opening():
     """frames cross while a driver opens a port, for as long as that takes"""
-    m = Pairs()
-    for i, host, device in ((1, m.a, "a0"), (2, m.b, "b0")):
-        host.run("ip", "addr", "add", f"10.77.0.{i}/24", "dev", device)
-    f = Culvert(config({"wan": packet("p0"), "lan": packet("p1")}, (("wan", "lan"),)))
-    m.reachable()
+    m, f = joined()
     path = "/run/opening.sock"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(path)

@@ -142,6 +142,12 @@ def turn_fast_open_on():
         raise Skip(f"fast open can't be turned on: {e}") from None
 
 
+def fast_target(handler):
+    target = Listener(handler=handler)
+    target.s.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN, 256)
+    return target
+
+
 def test_fast_open_and_who_speaks_first():
     """With the target's cookie the SYN takes the client's bytes along; it must not wait for them."""
     turn_fast_open_on()
@@ -152,9 +158,7 @@ def test_fast_open_and_who_speaks_first():
         echo(c)
 
     for settings in ({}, {"proxy_send": "v1"}, {"mptcp": "yes"}):
-        silent, speaking = Listener(handler=greet), Listener(handler=echo)
-        for target in (silent, speaking):
-            target.s.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN, 16)
+        silent, speaking = fast_target(greet), fast_target(echo)
         if "proxy_send" not in settings:
             relay = Relay("tcp:127.0.0.1:0", silent.where, fast_open="yes", **settings)
             for turn in range(3):
@@ -218,8 +222,7 @@ def test_fast_open_and_a_dead_target():
     """The bytes went with the SYN, and no one took them: the other target gets them, and who does
     not answer is found out."""
     turn_fast_open_on()
-    alive = Listener(handler=echo)
-    alive.s.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN, 16)
+    alive = fast_target(echo)
     with socket.socket() as dead:  # bound, and so refused, and nobody else's
         dead.bind(("127.0.0.1", 0))
         for settings in ({}, {"proxy_send": "v1"}):
@@ -242,12 +245,6 @@ def test_fast_open_and_a_dead_target():
             check(relay.logged("is down after 3 failures"), f"{settings}: {relay.err}")
             equal(len(relay.logged("is up again")), 0, "a SYN that was sent is no answer")
             relay.stop()
-
-
-def fast_target(handler):
-    target = Listener(handler=handler)
-    target.s.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN, 256)
-    return target
 
 
 def test_fast_open_and_a_rate():
