@@ -1,6 +1,5 @@
 """DPDK ports between hosts: over taps, packet sockets, memif, vhost, and beside AF_XDP."""
 import re
-import re
 import signal
 import socket
 

@@ -133,8 +133,8 @@ def mute():
     m.unchanged()
 
 
-def joined():
-    """Two hosts with addresses, and what joins them."""
+def two_hosts():
+    """Two hosts with addresses, and a culvert of DPDK's packet sockets between them."""
     m = Pairs()
     for i, host, device in ((1, m.a, "a0"), (2, m.b, "b0")):
         host.run("ip", "addr", "add", f"10.77.0.{i}/24", "dev", device)
@@ -145,7 +145,7 @@ def joined():
 
 def asked():
     """frames cross while a port that is attached waits for an answer of its peer"""
-    m, f = joined()
+    m, f = two_hosts()
     tries = []
 
     def crossed():
@@ -179,7 +179,7 @@ def asked():
 
 def opening():
     """frames cross while a driver opens a port, for as long as that takes"""
-    m, f = joined()
+    m, f = two_hosts()
     path = "/run/opening.sock"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(path)

@@ -3,7 +3,7 @@ import collections
 import socket
 import time
 
-from harness import (Listener, Relay, ask, check, connect, echo, equal, eventually, full_listener, keep,
+from harness import (Listener, Relay, ask, check, echo, equal, eventually, full_listener, keep,
                      main, path, receive, saying, try_connection, wait_readable)
 
 

@@ -1,7 +1,6 @@
 """Bad input: the exit code, and one line that says what is wrong and what would help."""
 import os
 import re
-import socket
 import time
 
 from harness import (CULVERT, Listener, Relay, Skip, check, connect, equal, main, path, run,

@@ -4,7 +4,7 @@ import signal
 import socket
 import time
 
-from harness import (CULVERT, DEADLINE, LONG, SLOW, Listener, Relay, Server, ask, check, connect, echo,
+from harness import (CULVERT, DEADLINE, LONG, SLOW, Listener, Relay, Server, ask, check, echo,
                      ended, equal, eventually, full_listener, load, main, path, receive, saying,
                      try_connection, wait_readable)
 

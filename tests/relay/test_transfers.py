@@ -6,8 +6,8 @@ import socket
 import threading
 import time
 
-from harness import (CULVERT, FAULT, LONG, Listener, Relay, Server, Skip, check, connect, ended, equal,
-                     eventually, load, main, path, receive, receive_all, reset, try_connection)
+from harness import (CULVERT, FAULT, LONG, Listener, Relay, Server, Skip, check, connect, equal,
+                     eventually, load, main, path, receive_all, reset, try_connection)
 
 KINDS = ("tcp4", "tcp6", "unix", "abstract")
 SIZES = ("0", "1", "100", "1448", "64k", "8M") + (("64M",) if LONG else ())

@@ -12,8 +12,8 @@ import termios
 import threading
 import time
 
-from harness import (CULVERT, ENDS, FAULT, LONG, SLOW, Failure, Listener, Process, Relay, Server,
-                     Skip, check, connect, echo, ended, equal, eventually, keep, load, main, path,
+from harness import (CULVERT, ENDS, FAULT, LONG, SLOW, Listener, Process, Relay, Server, Skip,
+                     check, connect, echo, ended, equal, eventually, keep, load, main, path,
                      receive, receive_all, reset, run, try_connection, wait_readable)
 
 ENGINES = ("splice", "copy", "auto")
