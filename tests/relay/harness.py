@@ -580,14 +580,13 @@ def main(cubic=True):
             failed += 1
             text = str(e) if isinstance(e, Failure) else "".join(traceback.format_exc())
             where = traceback.extract_tb(e.__traceback__)
-            lines = [f"{f.name}:{f.lineno}" for f in where]
-            print(f"# {' '.join(lines)}")
-            for line in text.splitlines():
-                print(f"# {line}")
+            lines = [" ".join(f"{f.name}:{f.lineno}" for f in where), *text.splitlines()]
             for relay in scratch.relays:
-                print(f"# relay {relay.argv}, exit {relay.p.poll()}, its log ends:")
-                for line in relay.err[-30:]:
-                    print(f"#   {line}")
+                lines.append(f"relay {relay.argv}, exit {relay.p.poll()}, its log ends:")
+                lines += ["  " + line for line in relay.err[-30:]]
+            # Of a failed TAP test meson prints standard error only.
+            for line in lines:
+                print("#", line, file=sys.stderr)
         finally:
             signal.alarm(0)
             scratch.close()
