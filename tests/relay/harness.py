@@ -169,6 +169,8 @@ class Relay(Process):
                  limit=None, uid=None, fds=None, env=None, command=None, **settings):
         argv = []
         if faults:
+            if not FAULT:
+                raise Skip("no libseccomp: no faults")
             argv = [FAULT] + (["--stats", stats] if stats else []) + list(faults) + ["--"]
         # LISTEN and TO; several targets are one argument.
         argv += command or [CULVERT, "relay", endpoints[0], ",".join(endpoints[1:])]

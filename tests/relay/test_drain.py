@@ -1,6 +1,5 @@
 """The end: drain on SIGTERM, its deadline, and the access log."""
 import ctypes
-import json
 import os
 import re
 import signal
@@ -10,6 +9,7 @@ import time
 from harness import (CULVERT, SLOW, Listener, Relay, Server, Skip, check, connect, echo, ended,
                      equal, eventually, keep, load, main, path, receive, receive_all, reset, run,
                      saying)
+from setups import Daemon, joined
 
 
 def test_sigterm_when_idle():
@@ -60,41 +60,28 @@ def scrape(control):
 def test_reload_replaces_a_route_in_place():
     """Clients of the old one live on, none is refused, and each route is one series."""
     old, new = Listener(handler=saying("old")), Listener(handler=echo)
-    config, control = path("culvert.yaml"), path("control.sock")
 
-    def write(target, when="always", **more):
-        route = {"name": "web", "listen": "tcp:127.0.0.1:0", "to": [target.where], "when": when,
-                 **more}
-        with open(config, "w", encoding="utf-8") as f:
-            f.write(json.dumps({"relay": [route]}))
-
-    def reload():
-        code, said = run(CULVERT, "reload", "--socket", control)
-        equal(code, 0, f"reload: {said}")
+    def route(target, **more):
+        return {"name": "web", "listen": "tcp:127.0.0.1:0", "to": [target.where], **more}
 
     def listening():
-        code, said = run(CULVERT, "status", "--json", "--socket", control)
-        equal(code, 0, f"status: {said}")
-        return [r["running"] for r in json.loads(said)["relay"]]
+        return [r["running"] for r in relay.status()]
 
-    write(old)
-    relay = Relay(command=[CULVERT, "run", "--config", config, "--socket", control])
+    relay = Daemon(route(old))
     first = relay.connect()
     equal(receive(first, 3), b"old", "what the old target says")
-    write(new)
-    reload()
+    relay.reload(route(new))
     second = relay.connect()  # the port was the kernel's to choose, and is the same
     second.sendall(b"new")
     equal(receive(second, 3), b"new", "echo of the new target")
     equal(listening(), [False, True], "the old one is there for its connection alone")
-    equal([x for x in scrape(control) if x.startswith("culvert_relay_active{")],
+    equal([x for x in scrape(relay.control) if x.startswith("culvert_relay_active{")],
           ['culvert_relay_active{route="web"} 2'], "one series for both")
     first.close()
-    eventually(lambda: 'culvert_relay_active{route="web"} 1' in scrape(control), "one is left")
-    write(new, retries=1)
-    reload()
+    eventually(lambda: 'culvert_relay_active{route="web"} 1' in scrape(relay.control), "one is left")
+    relay.reload(route(new, retries=1))
     eventually(lambda: listening()[-1], "listens")
-    check('culvert_relay_connections_total{route="web"} 2' in scrape(control),
+    check('culvert_relay_connections_total{route="web"} 2' in scrape(relay.control),
           "what was counted stays counted")
     second.close()
     relay.stop()
@@ -116,10 +103,7 @@ def test_drain_has_a_deadline():
 
 
 def test_second_signal_ends_the_drain():
-    target = Listener()
-    relay = Relay("tcp:127.0.0.1:0", target.where)
-    client = relay.connect()
-    server = target.accept()
+    relay, client, server = joined()
     relay.p.send_signal(signal.SIGTERM)
     time.sleep(0.3)
     check(relay.p.poll() is None, "it drains")

@@ -1,5 +1,4 @@
 """Files as sources: regular ones, FIFOs, standard input and devices; once, and in a daemon."""
-import json
 import os
 import re
 import socket
@@ -8,8 +7,9 @@ import subprocess
 import threading
 import time
 
-from harness import (CULVERT, FAULT, Listener, Relay, Skip, check, equal, eventually, main, path,
-                     receive, receive_all, reset, run)
+from harness import (CULVERT, Listener, Relay, check, equal, eventually, main, path, receive,
+                     receive_all, reset, run)
+from setups import Daemon
 
 
 def made(size, name="source"):
@@ -190,36 +190,12 @@ def test_proxy_header_and_rate():
 
 
 def test_refused_sendfile_is_copied():
-    if not FAULT:
-        raise Skip("no libseccomp")
     name, data = made(3_000_000)
     for faults in (["sendfile:EINVAL"], ["sendfile:EINVAL:2"]):
         target = Taker()
         relay = Relay("file:" + name, target.where, faults=faults, ready=False)
         equal(relay.wait(), 0, f"{faults}: exit code, {relay.err}")
         check(target.got == [data], f"{faults}: bytes")
-
-
-class Daemon(Relay):
-    """culvert run with routes that read files."""
-
-    def __init__(self, *routes):
-        self.config, self.control = path("culvert.yaml"), path("control.sock")
-        self.write(*routes)
-        super().__init__(command=[CULVERT, "run", "--config", self.config, "--socket",
-                                  self.control])
-
-    def write(self, *routes):
-        with open(self.config, "w", encoding="utf-8") as f:
-            f.write(json.dumps({"relay": [{"when": "always", **r} for r in routes]}))
-
-    def ask(self, *what):
-        code, said = run(CULVERT, *what, "--socket", self.control)
-        equal(code, 0, f"{what}: {said}")
-        return said
-
-    def status(self):
-        return json.loads(self.ask("status", "--json"))["relay"]
 
 
 def test_a_daemon_sends_a_file_once():
@@ -229,8 +205,7 @@ def test_a_daemon_sends_a_file_once():
     other = {"name": "other", "listen": "tcp:127.0.0.1:0", "to": [target.where]}
     relay = Daemon(route, other)
     eventually(lambda: target.got == [data], "sent")
-    relay.write(route, {**other, "retries": 1})
-    relay.ask("reload")
+    relay.reload(route, {**other, "retries": 1})
     one = relay.status()[0]
     equal((one["listen"], one["connections"], one["bytes_in"], one["sendfile"], one["running"]),
           ("file:" + name, 1, len(data), len(data), True), "status")
@@ -274,8 +249,7 @@ def test_a_daemon_opens_a_fifo_again():
         f.flush()
         eventually(lambda: relay.status()[0]["active"] == 1, "under way")
         # Changed meanwhile: who writes is read to the end by the old one, the rest by the new.
-        relay.write({**route, "retries": 1})
-        relay.ask("reload")
+        relay.reload({**route, "retries": 1})
         f.write(b"y" * 100_000)
     eventually(lambda: len(target.got) == len(sent) + 1, "connection of the one who stayed")
     equal(target.got[-1], b"x" + b"y" * 100_000, "all of it on one connection")

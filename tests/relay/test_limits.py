@@ -7,6 +7,7 @@ import time
 from harness import (CULVERT, DEADLINE, LONG, SLOW, Listener, Relay, Server, ask, check, echo,
                      ended, equal, eventually, full_listener, load, main, path, receive, saying,
                      try_connection, wait_readable)
+from setups import joined
 
 
 def served(relay, s):
@@ -19,10 +20,7 @@ def served(relay, s):
 
 
 def test_idle_timeout():
-    target = Listener()
-    relay = Relay("tcp:127.0.0.1:0", target.where, idle_timeout="500ms")
-    client = relay.connect()
-    server = target.accept()
+    relay, client, server = joined(idle_timeout="500ms")
     began = time.monotonic()
     ended(client)
     took = time.monotonic() - began

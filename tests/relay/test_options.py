@@ -9,6 +9,7 @@ import time
 
 from harness import (Listener, Relay, Skip, check, echo, ended, equal, eventually, keep, main,
                      receive, receive_all, reset, wait_readable)
+from setups import held_up
 
 PIDFD_OPEN, PIDFD_GETFD = 434, 438
 TCP_CONGESTION, TCP_USER_TIMEOUT, TCP_FASTOPEN = 13, 18, 23
@@ -195,13 +196,10 @@ def test_fast_open_and_an_end_at_once():
     for turn in range(3):  # the first brings the cookie
         # The queue has room for one: with it, the target does not hear the SYN at first.
         plug = socket.create_connection(where) if turn else None
-        os.kill(relay.p.pid, signal.SIGSTOP)
-        try:
+        with held_up(relay):
             client = relay.connect()
             client.sendall(b"GET" * 1000)
             client.shutdown(socket.SHUT_WR)
-        finally:
-            os.kill(relay.p.pid, signal.SIGCONT)
         if plug:
             check(not wait_readable(client, 0.3), f"connection {turn + 1} ended while connecting")
             target.accept()[0].close()
@@ -297,11 +295,10 @@ def test_fast_open_and_an_answer_with_a_reset():
     n = 64
     for count in (1, n):  # the first brings the cookie
         asked.clear()
-        os.kill(relay.pid, signal.SIGSTOP)  # it has them all in one turn
-        clients = [relay.connect() for _ in range(count)]
-        for client in clients:
-            client.sendall(b"GET")
-        os.kill(relay.pid, signal.SIGCONT)
+        with held_up(relay):
+            clients = [relay.connect() for _ in range(count)]
+            for client in clients:
+                client.sendall(b"GET")
         for client in clients:
             equal(receive(client, 6), b"answer", "answer")
             equal(ended(client), "reset", "end")

@@ -6,6 +6,7 @@ import time
 
 from harness import (Listener, Relay, Skip, check, connect, ended, equal, main, path, receive,
                      receive_all)
+from setups import joined
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 
@@ -30,11 +31,20 @@ def accepting(target, **more):
                  **more)
 
 
-def test_send_v1():
-    target = Listener()
-    relay = Relay("tcp:127.0.0.1:0", target.where, proxy_send="v1")
+def delivered(relay, target, header):
+    """All that the target gets of a connection with this header and a payload behind it."""
     client = relay.connect()
+    client.sendall(header + b"payload")
+    client.shutdown(socket.SHUT_WR)
     server = target.accept()
+    got = receive_all(server)
+    server.close()
+    client.close()
+    return got
+
+
+def test_send_v1():
+    relay, client, server = joined(proxy_send="v1")
     me = client.getsockname()
     want = f"PROXY TCP4 127.0.0.1 127.0.0.1 {me[1]} {relay.port}\r\n".encode()
     equal(receive(server, len(want)), want, "header")
@@ -46,10 +56,7 @@ def test_send_v1():
 
 
 def test_send_v2():
-    target = Listener()
-    relay = Relay("tcp:127.0.0.1:0", target.where, proxy_send="v2")
-    client = relay.connect()
-    server = target.accept()
+    relay, client, server = joined(proxy_send="v2")
     command, family, body = received_v2(server)
     equal((command, family), (0x21, 0x11), "command and family")
     equal(body[:12], v2("127.0.0.1", "127.0.0.1", client.getsockname()[1], relay.port)[16:28],
@@ -93,13 +100,7 @@ def test_accept_both_versions():
          b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 2000\r\n"),
     )
     for header, want in cases:
-        client = relay.connect()
-        client.sendall(header + b"payload")
-        client.shutdown(socket.SHUT_WR)
-        server = target.accept()
-        equal(receive_all(server), want + b"payload", f"for {header!r}")
-        server.close()
-        client.close()
+        equal(delivered(relay, target, header), want + b"payload", f"for {header!r}")
     relay.stop()
 
 
@@ -108,13 +109,7 @@ def test_accept_local_and_unknown():
     relay = accepting(target)
     for header in (b"PROXY UNKNOWN\r\n", v2("192.0.2.1", "192.0.2.2", 1, 2, command=0),
                    SIGNATURE + b"\x20\x00\0\0"):
-        client = relay.connect()
-        client.sendall(header + b"payload")
-        client.shutdown(socket.SHUT_WR)
-        server = target.accept()
-        equal(receive_all(server), b"payload", f"for {header!r}")
-        server.close()
-        client.close()
+        equal(delivered(relay, target, header), b"payload", f"for {header!r}")
     relay.stop()
 
 
@@ -190,10 +185,7 @@ def test_untrusted_networks_are_refused():
 
 
 def test_source_address():
-    target = Listener()
-    relay = Relay("tcp:127.0.0.1:0", target.where, source="127.0.0.9")
-    client = relay.connect()
-    server = target.accept()
+    relay, client, server = joined(source="127.0.0.9")
     equal(server.getpeername()[0], "127.0.0.9", "where the target sees it come from")
     client.close()
     server.close()

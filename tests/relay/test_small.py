@@ -1,40 +1,20 @@
 """Small messages of many connections at once, which the relay may send in batches (io_uring):
 exact whatever happens to the others of a batch, and when the kernel refuses batches."""
-import contextlib
 import fcntl
 import os
-import signal
 import socket
 import struct
 import subprocess
 import time
 
-from harness import (FAULT, Listener, Relay, Server, Skip, check, echo, ended, equal, eventually,
-                     load, main, path, receive, receive_all, reset, wait_readable)
+from harness import (Listener, Relay, Server, Skip, check, echo, ended, equal, load, main, path,
+                     receive, receive_all, reset, wait_readable)
+from setups import calls_counted, held_up
 
 MANY = 40
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454ca, 1, 0x1000  # linux/if_tun.h
 SYN, RST, ACK = 2, 4, 16
 SIZES = (1, 64, 64, 1000, 4095, 4096, 4097, 16384, 3)
-
-
-def stopped(pid):
-    for task in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{task}/stat", encoding="ascii") as f:
-            if f.read().rpartition(")")[2].split()[0] != "T":
-                return False
-    return True
-
-
-@contextlib.contextmanager
-def held_up(relay):
-    """What happens meanwhile, the relay finds in one turn of its loop."""
-    os.kill(relay.pid, signal.SIGSTOP)
-    try:
-        eventually(lambda: stopped(relay.pid), "the relay stops")
-        yield
-    finally:
-        os.kill(relay.pid, signal.SIGCONT)
 
 
 def message(number, turn, size=64):
@@ -270,8 +250,6 @@ def test_no_room():
 
 
 def test_refused():
-    if not FAULT:
-        raise Skip("no libseccomp: no faults")
     for fault in ("io_uring_setup:EPERM", "io_uring_setup:ENOSYS", "io_uring_setup:ENOMEM",
                   "io_uring_enter:EPERM", "io_uring_enter:EINVAL:3", "io_uring_enter:EINTR:2:3",
                   "io_uring_register:EPERM", "io_uring_enter:none"):
@@ -289,18 +267,15 @@ def test_refused():
         told = relay.logged(r"io_uring is refused")
         relay.stop()
         target.close()
-        eventually(lambda where=stats: os.path.exists(where) and os.path.getsize(where),
-                   "statistics")
-        with open(stats, encoding="ascii") as f:
-            _, calls, failed, _ = f.read().split()
+        calls, failed, _ = calls_counted(stats)
         os.unlink(stats)
-        if not int(calls):
+        if not calls:
             raise Skip("built without io_uring, or the kernel has none")
-        equal(int(failed) > 0, not fault.endswith(":none"), f"{fault}: calls failed")
+        equal(failed > 0, not fault.endswith(":none"), f"{fault}: calls failed")
         lasts = fault.endswith(("setup:EPERM", "ENOSYS", "ENOMEM", "enter:EPERM", "EINVAL:3"))
         equal(len(told), int(lasts), f"{fault}: lines of log: {told}")
         if fault.endswith(":none"):
-            check(int(calls) >= 6, f"only {calls} batches in 12 turns of {MANY} messages each")
+            check(calls >= 6, f"only {calls} batches in 12 turns of {MANY} messages each")
 
 
 main()

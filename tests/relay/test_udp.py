@@ -1,17 +1,15 @@
 """UDP routes: sessions by peer address, their idle timeout, order, sizes, balance, what is counted."""
-import json
 import os
 import random
 import select
-import signal
 import socket
 import struct
 import subprocess
 import threading
 import time
 
-from harness import (CULVERT, SLOW, Relay, Skip, check, equal, eventually, keep, main, path, run,
-                     wait_readable)
+from harness import (SLOW, Relay, Skip, check, equal, eventually, keep, main, wait_readable)
+from setups import Daemon, held_up
 
 SOL_UDP, UDP_SEGMENT, UDP_GRO = 17, 103, 104
 SO_RCVBUFFORCE = 33
@@ -234,13 +232,9 @@ def test_what_a_full_queue_loses_is_counted():
     relay = Relay("udp:127.0.0.1:0", target.where)
     s = client(relay)
     equal(exchange(s, b"open"), b"open", "answer")
-    os.kill(relay.pid, signal.SIGSTOP)
-    try:
+    with held_up(relay):
         for _ in range(2000):
             s.send(b"z" * 1000)
-    finally:
-        os.kill(relay.pid, signal.SIGCONT)
-
     relay.quiet(what=": all has gone through")
     answers = 0
     while wait_readable(s, 0):
@@ -341,22 +335,15 @@ def test_joined_datagrams_stay_joined_through_the_relay():
 def test_a_reload_keeps_the_workers_sockets():
     """The port was the kernel's to choose and stays; every client has the new target at once."""
     old, new = Echo(b"old"), Echo(b"new")
-    config, control = path("culvert.yaml"), path("control.sock")
 
-    def write(target):
-        with open(config, "w", encoding="utf-8") as f:
-            f.write(json.dumps({"workers": 2, "relay": [
-                {"name": "names", "listen": "udp:127.0.0.1:0", "to": [target.where],
-                 "when": "always"}]}))
+    def route(target):
+        return {"name": "names", "listen": "udp:127.0.0.1:0", "to": [target.where]}
 
-    write(old)
-    relay = Relay(command=[CULVERT, "run", "--config", config, "--socket", control])
+    relay = Daemon(route(old), workers=2)
     clients = [client(relay) for _ in range(16)]
     for s in clients:
         equal(exchange(s, b"?"), b"old?", "the old target")
-    write(new)
-    code, said = run(CULVERT, "reload", "--socket", control)
-    equal(code, 0, f"reload: {said}")
+    relay.reload(route(new), workers=2)
     for s in clients:
         equal(exchange(s, b"?"), b"new?", "the new target")
     equal(relay.sockets(), relay.baseline + len(clients), "sockets: one a session, none left over")
