@@ -58,27 +58,51 @@ def mbufs_rest(f, port):
     expect(k["mbufs_in_use"] < k["mbufs"], f"{port}: {k}")
 
 
+def bridge(name, *devices):
+    """The kernel's, which leaves frames as they are, and whose host says nothing by itself."""
+    if run("ip", "link", "add", name, "type", "bridge", "mcast_snooping", 0,
+           check=False).returncode != 0:
+        skip("this kernel has no bridge")
+    for device in (devices[0], name):
+        run("sysctl", "-qw", f"net.ipv6.conf.{device}.disable_ipv6=1")
+    for family in ("iptables", "ip6tables", "arptables"):
+        run("sysctl", "-qw", f"net.bridge.bridge-nf-call-{family}=0", check=False)
+    for device in devices:
+        run("ip", "link", "set", device, "master", name, "up")
+    run("ip", "link", "set", name, "up")
+
+
+def not_copied(f):
+    for port in ("wan", "lan"):
+        expect(f.total(port, "rx_frames") > f.total(port, "copied") == 0,
+               f"{port}: frames were copied")
+
+
+def exact(m):
+    """Frames of every kind that a packet socket's kernel side leaves alone."""
+    for lane in m.frames("exact", "--both", "--sizes", "14-1514/25", "--without", "ipv4-fragment",
+                         "--without", "vlan-double-ipv6"):
+        expect(lane["sent"] > 500 and lane["received"] == lane["sent"], str(lane))
+
+
+def attach_two(m, f):
+    f.ask("attach", "dpdk:net_null0", "dpdk:net_null1")
+    wait_for("frames cross the new ports", lambda: f.total("dpdk:net_null1", "rx_frames") > 0)
+    m.reachable()
+
+
 def taps():
     """net_tap: ping, UDP and TCP of every sort, through taps bridged to the hosts"""
     m = Machine(ipv6=True, addresses=True)
     f = Culvert(config("dpdk:net_tap0,iface=t0", "dpdk:net_tap1,iface=t1"))
-    for tap, port, bridge in (("t0", "p0", "br0"), ("t1", "p1", "br1")):
-        if run("ip", "link", "add", bridge, "type", "bridge", "mcast_snooping", 0,
-               check=False).returncode != 0:
-            skip("this kernel has no bridge")
-        for device in (tap, bridge):
-            run("sysctl", "-qw", f"net.ipv6.conf.{device}.disable_ipv6=1")
-        for family in ("iptables", "ip6tables", "arptables"):
-            run("sysctl", "-qw", f"net.bridge.bridge-nf-call-{family}=0", check=False)
-        for device in (tap, port):
-            run("ip", "link", "set", device, "master", bridge, "up")
-        run("ip", "link", "set", bridge, "up")
+    bridge("br0", "t0", "p0")
+    bridge("br1", "t1", "p1")
     m.reachable()
     pings(m)
     udp(m)
     transfers(m)
+    not_copied(f)
     for port in ("wan", "lan"):
-        expect(f.total(port, "copied") == 0, f"{port}: frames were copied")
         mbufs_rest(f, port)
     f.end()
 
@@ -88,16 +112,7 @@ def tap_offload():
     m = Machine(ipv6=True, addresses=True)
     m.before = {"p0": settings("p0")}
     f = Culvert(config("p0", "dpdk:net_tap0,iface=t0"))
-    if run("ip", "link", "add", "br0", "type", "bridge", "mcast_snooping", 0,
-           check=False).returncode != 0:
-        skip("this kernel has no bridge")
-    for device in ("t0", "br0"):
-        run("sysctl", "-qw", f"net.ipv6.conf.{device}.disable_ipv6=1")
-    for family in ("iptables", "ip6tables", "arptables"):
-        run("sysctl", "-qw", f"net.bridge.bridge-nf-call-{family}=0", check=False)
-    for device in ("t0", "p1"):
-        run("ip", "link", "set", device, "master", "br0", "up")
-    run("ip", "link", "set", "br0", "up")
+    bridge("br0", "t0", "p1")
     m.reachable()
     udp(m)
     transfers(m)
@@ -112,9 +127,7 @@ def packets():
     segments_off(m)
     m.before = {p: settings(p) for p in m.ports.values()}
     f = Culvert(config(packet("p0", 0), packet("p1", 1)))
-    for lane in m.frames("exact", "--both", "--sizes", "14-1514/25", "--without", "ipv4-fragment",
-                         "--without", "vlan-double-ipv6"):
-        expect(lane["sent"] > 500 and lane["received"] == lane["sent"], str(lane))
+    exact(m)
     m.reachable()
     whole_pings(m)
     transfers(m)
@@ -133,15 +146,11 @@ def beside_af_xdp():
     segments_off(m)
     m.before = {p: settings(p) for p in m.ports.values()}
     f = Culvert(config("p0", packet("p1")))
-    for lane in m.frames("exact", "--both", "--sizes", "14-1514/25", "--without", "ipv4-fragment",
-                         "--without", "vlan-double-ipv6"):
-        expect(lane["sent"] > 500 and lane["received"] == lane["sent"], str(lane))
+    exact(m)
     m.reachable()
     whole_pings(m)
     transfers(m)
-    for port in ("wan", "lan"):
-        expect(f.total(port, "rx_frames") > f.total(port, "copied") == 0,
-               f"{port}: frames were copied")
+    not_copied(f)
     f.end()
     expect(re.search(r"worker 0: all \d+ frames came back", f.log()), "the frames' end is not told")
     m.unchanged()
@@ -158,10 +167,8 @@ def peers(server, client):
         wait_for("the link is up", lambda: one.port("lan")["link"] == "up")
         m.reachable()
         transfers(m)
-        for f in (one, two):
-            for port in ("wan", "lan"):
-                expect(f.total(port, "rx_frames") > f.total(port, "copied") == 0,
-                       f"{port}: frames were copied")
+        not_copied(one)
+        not_copied(two)
         if how == signal.SIGTERM:
             two.end()
         else:
@@ -188,10 +195,7 @@ def live():
     f = Culvert(config(packet("p0", 0), packet("p1", 1)))
     m.reachable()
     for _ in range(3):
-        f.ask("attach", "dpdk:net_null0", "dpdk:net_null1")
-        wait_for("frames cross the new ports",
-                 lambda: f.total("dpdk:net_null1", "rx_frames") > 0)
-        m.reachable()
+        attach_two(m, f)
         answer = f.ask("attach", "dpdk:net_null0,size=128", check=False)
         expect(answer.returncode != 0, "a device in use was attached again")
         f.ask("detach", "dpdk:net_null0", "dpdk:net_null1")
@@ -233,10 +237,7 @@ def late():
     f = Culvert(config("p0", "p1"))
     m.reachable()
     for _ in range(2):
-        f.ask("attach", "dpdk:net_null0", "dpdk:net_null1")
-        wait_for("frames cross the new ports",
-                 lambda: f.total("dpdk:net_null1", "rx_frames") > 0)
-        m.reachable()
+        attach_two(m, f)
         expect(f.total("dpdk:net_null1", "copied") == 0, "frames were copied")
         f.check_law()
         f.ask("detach", "dpdk:net_null0", "dpdk:net_null1")

@@ -60,6 +60,14 @@ def lost(f):
     return sum(state(f, p)[k] for p in ("wan", "lan") for k in ("lost_full", "lost_refused"))
 
 
+def forwarding(**kw):
+    """A machine, and a culvert on it whose ports forward in the kernel."""
+    m = machine(**kw)
+    f = culvert(m)
+    wait_on(f)
+    return m, f
+
+
 def exact(m, f):
     lanes = m.frames("exact", "--both", "--rotate", "--sizes", "14-1514")
     for lane in lanes:
@@ -69,9 +77,7 @@ def exact(m, f):
 
 def frames():
     """every size in every kind, all of it in the kernel"""
-    m = machine()
-    f = culvert(m)
-    wait_on(f)
+    m, f = forwarding()
     before = through_user_space(f)
     sent = exact(m, f)
     for port in ("wan", "lan"):
@@ -187,9 +193,7 @@ def datagrams(m):
 
 def tcp():
     """TCP and UDP between hosts whose transmit offloads are on: checksums are completed"""
-    m = machine(ipv6=True, addresses=True)
-    f = culvert(m)
-    wait_on(f)
+    m, f = forwarding(ipv6=True, addresses=True)
     before = through_user_space(f)
     m.reachable()
     for host, far in ((m.a, 2), (m.b, 1)):
@@ -250,9 +254,7 @@ def adds_up(f, before, was):
 
 def stops_polling():
     """a far end that stops to take frames under traffic: few are lost, all are counted"""
-    m = machine(addresses=True)
-    f = culvert(m)
-    wait_on(f)
+    m, f = forwarding(addresses=True)
     m.reachable()
     sender = m.a.socket(socket.AF_INET, socket.SOCK_DGRAM)
     stop = threading.Event()
@@ -292,9 +294,7 @@ def stops_polling():
 
 def overload():
     """more than the far end takes: what is lost is counted"""
-    m = machine()
-    f = culvert(m)
-    wait_on(f)
+    m, f = forwarding()
     before, was = ethtool_counters("p1"), state(f, "wan")["frames"]
     m.frames("blast", "--seconds", 2, "--size", 64, "--flows", 16, check=False)
     wait_for("the counters add up", lambda: adds_up(f, before, was))
@@ -307,9 +307,7 @@ def overload():
 
 def far_end_is_narrow():
     """a far end with a smaller MTU than its port: frames too long for it are counted"""
-    m = machine(addresses=True)
-    f = culvert(m)
-    wait_on(f)
+    m, f = forwarding(addresses=True)
     m.reachable()
     m.b.run("ip", "link", "set", "b0", "mtu", 1000)
     m.a.run("ping", "-n", "-q", "-c", 20, "-i", 0.02, "-W", 1, "-s", 1400, "10.77.0.2", check=False)
@@ -334,9 +332,7 @@ def queues():
 
 def carrier():
     """the far end goes down and comes back"""
-    m = machine(addresses=True)
-    f = culvert(m)
-    wait_on(f)
+    m, f = forwarding(addresses=True)
     m.reachable()
     m.b.run("ip", "link", "set", "b0", "down")
     for port in ("wan", "lan"):
@@ -349,9 +345,7 @@ def carrier():
 
 def attach():
     """a port goes and comes back: its peer's frames go nowhere meanwhile, and are counted"""
-    m = machine(addresses=True)
-    f = culvert(m)
-    wait_on(f)
+    m, f = forwarding(addresses=True)
     m.reachable()
     f.ask("detach", "lan")
     wait_off(f, "wan", "no peer")
@@ -368,9 +362,7 @@ def attach():
 
 def killed():
     """kill -9: nothing is left"""
-    m = machine(addresses=True)
-    f = culvert(m)
-    wait_on(f)
+    m, f = forwarding(addresses=True)
     m.reachable()
     held = bpf_ids(f.pid)
     expect(any(kind == "link" for kind, _ in held), f"{held}")
