@@ -42,8 +42,9 @@ static int inherited(struct route *route, struct reason *reason)
 	const char *name = route->s.listen.name, *count = getenv("LISTEN_FDS"),
 		   *pid = getenv("LISTEN_PID");
 	uint64_t n = 0, number, owner;
-	int fd = -1, listening = 0, copy;
+	int fd = -1, listening = 0, copy, r;
 	socklen_t size = sizeof(listening);
+	struct address a = {.size = sizeof(a.un)};
 
 	if (count && pid && units_number(pid, 1, INT32_MAX, &owner) == 0 &&
 		owner == (uint64_t)getpid() && units_number(count, 1, 1024, &n) < 0)
@@ -60,14 +61,20 @@ static int inherited(struct route *route, struct reason *reason)
 			"listen fd:%s: descriptor %d is no listening stream socket", name, fd);
 	/* A copy: the route closes what it listens on, the next one may inherit it again. */
 	copy = fcntl(fd, F_DUPFD_CLOEXEC, FIRST_FD);
-	if (copy >= 0 && fcntl(copy, F_SETFL, fcntl(copy, F_GETFL) | O_NONBLOCK) == 0)
+	r = copy < 0 || fcntl(copy, F_SETFL, fcntl(copy, F_GETFL) | O_NONBLOCK) < 0 ? -errno : 0;
+	if (r == 0 && getsockname(copy, &a.sa, &a.size) < 0)
+		r = -errno;
+	if (r < 0)
+		reason_set(
+			reason, r, reason_remedy(-r, NULL), "listen fd:%s: %s", name, strerror(-r));
+	/* Who opened it knows nothing of the route's options. */
+	if (r == 0)
+		r = sockopt_listener(copy, &route->s, a.sa.sa_family, reason);
+	if (r == 0)
 		return copy;
-	reason_set(reason, -errno, reason_remedy(errno, NULL), "listen fd:%s: %s", name,
-		strerror(errno));
-	listening = -errno;
 	if (copy >= 0)
 		close(copy);
-	return listening;
+	return r;
 }
 
 static int resolve_listen(
@@ -215,8 +222,13 @@ int listener_share(struct route *route, const struct route *old, struct reason *
 	if (fd < 0 || getsockname(fd, &a.sa, &a.size) < 0)
 		r = reason_set(
 			reason, -errno, NULL, "route %s: %s", route->s.name, strerror(errno));
-	else if (route->s.listen.kind == ENDPOINT_TCP)
+	else if (route->s.listen.kind == ENDPOINT_TCP && route->s.mptcp != old->s.mptcp)
+		r = reason_set(reason, -EINVAL, "restart culvert",
+			"route %s: mptcp: changes only at a restart", route->s.name);
+	else if (route->s.listen.kind != ENDPOINT_UDP)
 		r = sockopt_listener(fd, &route->s, a.sa.sa_family, reason);
+	if (r == 0 && route->s.listen.kind != ENDPOINT_UDP)
+		sockopt_listener_forget(fd, &old->s, &route->s, a.sa.sa_family);
 	if (r == 0 && route->s.listen.kind != ENDPOINT_UDP)
 		(void)listen(fd, (int)route->s.backlog);
 	if (r < 0 && fd >= 0)

@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/reason.h"
 #include "relay/flow.h"
@@ -104,6 +105,40 @@ int sockopt_listener(int fd, const struct route_settings *s, int family, struct 
 	if (r == 0 && s->transparent)
 		r = set_transparent(fd, family, reason);
 	return r;
+}
+
+void sockopt_listener_forget(
+	int fd, const struct route_settings *before, const struct route_settings *s, int family)
+{
+	const struct {
+		bool forget;
+		int level, option;
+	} options[] = {
+		{before->nodelay && !s->nodelay, IPPROTO_TCP, TCP_NODELAY},
+		{before->keepalive && !s->keepalive, SOL_SOCKET, SO_KEEPALIVE},
+		{before->keepalive_idle_s && !s->keepalive_idle_s, IPPROTO_TCP, TCP_KEEPIDLE},
+		{before->user_timeout_ns && !s->user_timeout_ns, IPPROTO_TCP, TCP_USER_TIMEOUT},
+		{before->congestion[0] && !s->congestion[0], IPPROTO_TCP, TCP_CONGESTION},
+		{before->mark && !s->mark, SOL_SOCKET, SO_MARK},
+		{before->fast_open && !s->fast_open, IPPROTO_TCP, TCP_FASTOPEN},
+		{before->transparent && !s->transparent,
+			family == AF_INET6 ? IPPROTO_IPV6 : IPPROTO_IP,
+			family == AF_INET6 ? IPV6_TRANSPARENT : IP_TRANSPARENT},
+	};
+	/* What the system gives a socket of which nobody asked anything. */
+	int fresh = family == AF_UNIX ? -1 : socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char value[16]; /* a number, or an algorithm's name */
+
+	if (fresh < 0)
+		return;
+	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+		int level = options[i].level, option = options[i].option;
+		socklen_t size = sizeof(value);
+
+		if (options[i].forget && getsockopt(fresh, level, option, value, &size) == 0)
+			(void)setsockopt(fd, level, option, value, size);
+	}
+	close(fresh);
 }
 
 /* IPv4 in IPv6's clothes is undressed when the target is IPv4. False: of no use there. */

@@ -11,6 +11,9 @@ struct route_settings;
 int sockopt_socket(const struct route_settings *s, int family);
 /* For the listener; what it has, accepted sockets inherit. 0 or -errno with the reason. */
 int sockopt_listener(int fd, const struct route_settings *s, int family, struct reason *reason);
+/* Takes from a listener what the settings before asked for and those that follow do not. */
+void sockopt_listener_forget(
+	int fd, const struct route_settings *before, const struct route_settings *s, int family);
 /* For a socket that will connect to a target; client may be NULL. 0 or -errno with the reason. */
 int sockopt_target(int fd, const struct route_settings *s, int family, const struct client *client,
 	struct reason *reason);

@@ -1,5 +1,6 @@
 """Socket options per route, read back from the kernel on the relay's own descriptors."""
 import ctypes
+import json
 import os
 import re
 import signal
@@ -7,8 +8,8 @@ import socket
 import subprocess
 import time
 
-from harness import (Listener, Relay, Skip, check, echo, ended, equal, eventually, keep, main,
-                     receive, receive_all, reset, wait_readable)
+from harness import (CULVERT, Listener, Relay, Skip, check, echo, ended, equal, eventually, keep,
+                     main, path, receive, receive_all, reset, run, wait_readable)
 from setups import held_up
 
 PIDFD_OPEN, PIDFD_GETFD = 434, 438
@@ -366,6 +367,70 @@ def test_options_survive_for_every_connection():
         s.close()
     for s in held:
         s.close()
+    relay.stop()
+
+
+def client_side(relay, client):
+    """Options of the relay's socket to the client: nodelay, keepalive, urgent data in line, user
+    timeout, congestion."""
+    client.sendall(b"x")
+    equal(receive(client, 1), b"x", "echo")
+    sockets = borrowed(relay)
+    ours = [s for s in sockets["client"] if s.getpeername() == client.getsockname()]
+    equal(len(ours), 1, "the relay's socket to the client")
+    got = [ours[0].getsockopt(level, option) for level, option in (
+        (socket.IPPROTO_TCP, socket.TCP_NODELAY), (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+        (socket.SOL_SOCKET, socket.SO_OOBINLINE), (socket.IPPROTO_TCP, TCP_USER_TIMEOUT))]
+    got.append(ours[0].getsockopt(socket.IPPROTO_TCP, TCP_CONGESTION, 16).rstrip(b"\0"))
+    for group in sockets.values():
+        for s in group:
+            s.close()
+    return got
+
+
+def test_an_inherited_listener_gets_them():
+    """systemd sets none of them on its own."""
+    target = Listener(handler=echo)
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        os.dup2(s.fileno(), 200)
+    os.set_inheritable(200, True)
+    relay = Relay("fd:200", target.where, fds=(200,), congestion="reno")
+    os.close(200)
+    client = relay.connect()
+    equal(client_side(relay, client), [1, 1, 1, 0, b"reno"], "options")
+    client.close()
+    relay.stop()
+
+
+def test_a_reload_changes_them():
+    """The listener stays, and with it what the former route had set."""
+    target, config, control = Listener(handler=echo), path("culvert.yaml"), path("control.sock")
+
+    def write(**settings):
+        with open(config, "w", encoding="utf-8") as f:
+            f.write(json.dumps({"relay": [{"name": "web", "listen": "tcp:127.0.0.1:0",
+                                           "to": [target.where], **settings}]}))
+
+    write()
+    relay = Relay(command=[CULVERT, "run", "--config", config, "--socket", control])
+    plain = relay.connect()
+    before = client_side(relay, plain)
+    other = "reno" if before[4] != b"reno" else "cubic"
+    for settings, want in (
+            ({"nodelay": "no", "keepalive": "no", "user_timeout": "7s", "congestion": other},
+             [0, 0, 1, 7000, other.encode()]), ({}, before)):
+        write(**settings)
+        code, said = run(CULVERT, "reload", "--socket", control)
+        equal(code, 0, f"reload: {said}")
+        client = relay.connect()
+        equal(client_side(relay, client), want, f"after a reload with {settings}")
+        client.close()
+    write(mptcp="yes")
+    code, said = run(CULVERT, "reload", "--socket", control)
+    equal(code, 1, f"a listener can't become an MPTCP one: {said}")
+    check("restart" in said, said)
+    equal(client_side(relay, plain), before, "the first connection")
+    plain.close()
     relay.stop()
 
 
