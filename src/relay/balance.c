@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "relay/live.h"
+#include "relay/resolve.h"
 
 /* splitmix64's finalizer: every bit of the input moves every bit of the output. */
 static uint64_t mix(uint64_t x)
@@ -146,4 +147,15 @@ struct target *balance_pick(struct route *route, const struct sockaddr *client, 
 	else
 		idx = by_turn(route, set);
 	return &route->targets[idx];
+}
+
+uint32_t balance_names_left(const struct route *route)
+{
+	uint32_t left = 0;
+
+	for (uint32_t i = 0; i < route->s.n_targets; i++) {
+		if (route->targets[i].name && name_has_more(route->targets[i].name))
+			left |= 1U << i;
+	}
+	return left;
 }

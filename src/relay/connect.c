@@ -36,7 +36,7 @@ static int open_now(struct flow *f)
 	f->deadline_ns = 0;
 	f->last_ns = f->loop->now_ns;
 	f->end[1].writable = true;
-	health_good(f->route, f->target);
+	health_good(f->route, f->target, f->ticket);
 	return 0;
 }
 
@@ -146,7 +146,7 @@ static int attempt(struct flow *f)
 	if (to->kind == ENDPOINT_FILE)
 		return attempt_file(f);
 	if (f->target->name) {
-		r = name_pick(f->target->name, &resolved);
+		r = name_pick(f->target->name, &resolved, &f->ticket);
 		if (r < 0)
 			return r;
 		address = &resolved;
@@ -196,13 +196,35 @@ void flow_connect_again(struct flow *f)
 		flow_arm(f);
 }
 
+static void attempt_failed(struct flow *f, int err)
+{
+	f->last_err = err;
+	if (loop_is_to_blame(err))
+		loop_exhausted(f->loop, "connect", err);
+	else
+		health_bad(f->route, f->target, f->ticket, err);
+	release_target(f);
+}
+
+/* The target of the next attempt: one that was not tried yet, then other addresses of those that
+ * were, or NULL. */
+static struct target *next_target(struct flow *f)
+{
+	struct target *t = balance_pick(f->route, &f->client.sa, f->tried);
+
+	if (t || loop_is_to_blame(f->last_err))
+		return t;
+	f->tried &= ~balance_names_left(f->route);
+	return balance_pick(f->route, &f->client.sa, f->tried);
+}
+
 void flow_connect(struct flow *f)
 {
 	int err = EHOSTUNREACH;
 
 	f->state = FLOW_CONNECTING;
 	while (f->attempts <= f->route->s.retries) {
-		struct target *t = balance_pick(f->route, &f->client.sa, f->tried);
+		struct target *t = next_target(f);
 
 		if (!t)
 			break;
@@ -210,6 +232,7 @@ void flow_connect(struct flow *f)
 			counter_add(&f->counters->retries, 1);
 		f->tried |= 1U << (t - f->route->targets);
 		f->target = t;
+		f->ticket = 0;
 		atomic_fetch_add_explicit(&t->active, 1, memory_order_relaxed);
 		f->state = FLOW_CONNECTING;
 		f->deadline_ns = f->route->s.connect_timeout_ns
@@ -218,12 +241,7 @@ void flow_connect(struct flow *f)
 		err = -attempt_or_wait(f);
 		if (err == 0)
 			return;
-		f->last_err = err;
-		if (loop_is_to_blame(err))
-			loop_exhausted(f->loop, "connect", err);
-		else
-			health_bad(f->route, t, err);
-		release_target(f);
+		attempt_failed(f, err);
 	}
 	log_debug("route %s: no target can be reached: %s", f->route->s.name,
 		strerrordesc_np(f->last_err ? f->last_err : err));
@@ -237,12 +255,7 @@ void flow_connect(struct flow *f)
 
 void flow_connect_failed(struct flow *f, int err)
 {
-	f->last_err = err;
-	if (loop_is_to_blame(err))
-		loop_exhausted(f->loop, "connect", err);
-	else
-		health_bad(f->route, f->target, err);
-	release_target(f);
+	attempt_failed(f, err);
 	flow_connect(f);
 	flow_arm(f);
 }

@@ -79,6 +79,7 @@ struct flow {
 	enum flow_state state;
 	uint32_t tried; /* targets, a bit each */
 	uint32_t attempts;
+	uint32_t ticket;      /* of the address that is tried, if the target has a name */
 	int last_err;	      /* of the last attempt */
 	uint32_t header_left; /* bytes of a PROXY header in dir[0].held: not the client's */
 	uint32_t ahead; /* bytes, held or still in the client's queue, that went with the SYN */

@@ -25,12 +25,15 @@ struct probe {
 	struct target *target;
 	struct probe *next; /* the loop's list */
 	int fd;		    /* -1: none under way */
+	uint32_t ticket;    /* of the address that it asks, if there is a name */
 };
 
-void health_good(struct route *route, struct target *target)
+void health_good(struct route *route, struct target *target, uint32_t ticket)
 {
 	char text[ENDPOINT_TEXT_SIZE];
 
+	if (target->name)
+		name_reached(target->name, ticket);
 	if (atomic_load_explicit(&target->failures, memory_order_relaxed))
 		atomic_store_explicit(&target->failures, 0, memory_order_relaxed);
 	if (!atomic_load_explicit(&target->down, memory_order_relaxed) ||
@@ -40,12 +43,16 @@ void health_good(struct route *route, struct target *target)
 	log_info("route %s: target %s is up again", route->s.name, text);
 }
 
-void health_bad(struct route *route, struct target *target, int err)
+void health_bad(struct route *route, struct target *target, uint32_t ticket, int err)
 {
 	char text[ENDPOINT_TEXT_SIZE];
-	uint32_t failures =
-		atomic_fetch_add_explicit(&target->failures, 1, memory_order_relaxed) + 1;
+	uint32_t failures;
 
+	if (target->name)
+		name_failed(target->name, ticket);
+	if (target->name && name_has_more(target->name))
+		return;
+	failures = atomic_fetch_add_explicit(&target->failures, 1, memory_order_relaxed) + 1;
 	if (failures < route->s.health_failures ||
 		atomic_exchange_explicit(&target->down, true, memory_order_relaxed))
 		return;
@@ -70,9 +77,9 @@ static void ask_later(struct probe *p)
 static void finish(struct probe *p, int err)
 {
 	if (err)
-		health_bad(p->route, p->target, err);
+		health_bad(p->route, p->target, p->ticket, err);
 	else
-		health_good(p->route, p->target);
+		health_good(p->route, p->target, p->ticket);
 	ask_later(p);
 }
 
@@ -96,8 +103,9 @@ static int begin(struct probe *p)
 	struct address resolved;
 	int r;
 
+	p->ticket = 0;
 	if (p->target->name) {
-		r = name_pick(p->target->name, &resolved);
+		r = name_pick(p->target->name, &resolved, &p->ticket);
 		if (r < 0)
 			return r;
 		address = &resolved;

@@ -60,3 +60,5 @@ struct route {
 bool route_admits(const struct route_settings *s, const struct sockaddr *client);
 /* The target for the next attempt, or NULL when all were tried (bit i of tried: target i). */
 struct target *balance_pick(struct route *route, const struct sockaddr *client, uint32_t tried);
+/* The targets, likewise, whose names have addresses that have not failed. */
+uint32_t balance_names_left(const struct route *route);

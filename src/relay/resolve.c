@@ -13,6 +13,11 @@
 #include "base/log.h"
 
 #define ADDRESSES_MAX 16
+/* A ticket: which address, whether it had failed, and the low bits of name.answers. */
+#define TICKET_IDX   0xfU
+#define TICKET_TRIED 0x10U /* always: a ticket is not 0 */
+#define TICKET_TRIAL 0x20U
+#define TICKET_LIST  8
 /* getaddrinfo(3) does not tell how long an answer holds. */
 #define AGAIN_S 30
 /* After a failure sooner. */
@@ -31,6 +36,9 @@ struct name {
 	int result;
 	bool failed_logged;
 	unsigned int n, turn;
+	uint32_t answers;  /* so far: which list a ticket is of */
+	uint32_t failed;   /* addresses, a bit each */
+	uint32_t doubtful; /* those of them that one attempt may try */
 	struct address addresses[ADDRESSES_MAX];
 };
 
@@ -60,9 +68,26 @@ static bool before(const struct timespec *a, const struct timespec *b)
 	return a->tv_sec < b->tv_sec || (a->tv_sec == b->tv_sec && a->tv_nsec < b->tv_nsec);
 }
 
+static bool has_failed(
+	const struct address *old, unsigned int n, uint32_t failed, const struct address *a)
+{
+	for (unsigned int i = 0; i < n; i++) {
+		if (failed & 1U << i && old[i].size == a->size &&
+			memcmp(&old[i].un, &a->un, a->size) == 0)
+			return true;
+	}
+	return false;
+}
+
 static void store(struct name *n, const struct addrinfo *list)
 {
-	n->n = 0;
+	struct address old[ADDRESSES_MAX];
+	unsigned int n_old = n->n;
+	uint32_t failed = n->failed;
+
+	memcpy(old, n->addresses, n_old * sizeof(old[0]));
+	n->answers++;
+	n->failed = n->n = 0;
 	for (const struct addrinfo *a = list; a && n->n < ADDRESSES_MAX; a = a->ai_next) {
 		struct address *to = &n->addresses[n->n];
 
@@ -70,8 +95,11 @@ static void store(struct name *n, const struct addrinfo *list)
 			continue;
 		memcpy(&to->sa, a->ai_addr, a->ai_addrlen);
 		to->size = a->ai_addrlen;
+		if (has_failed(old, n_old, failed, to))
+			n->failed |= 1U << n->n;
 		n->n++;
 	}
+	n->doubtful = n->failed;
 }
 
 /* Called with the lock; lets go of it while the answer is on its way. */
@@ -241,15 +269,62 @@ int name_wait(struct name *n, uint64_t wait_ns)
 	return err;
 }
 
-int name_pick(struct name *n, struct address *ret_address)
+static uint32_t not_failed(const struct name *n)
 {
+	return ((1U << n->n) - 1) & ~n->failed;
+}
+
+int name_pick(struct name *n, struct address *ret_address, uint32_t *ret_ticket)
+{
+	uint32_t set, idx;
 	int err = -EHOSTUNREACH;
 
 	pthread_mutex_lock(&n->resolver->lock);
 	if (n->n) {
-		*ret_address = n->addresses[n->turn++ % n->n];
+		set = n->doubtful ? n->doubtful : not_failed(n);
+		do {
+			idx = n->turn++ % n->n;
+		} while (set && !(set & 1U << idx));
+		n->doubtful &= ~(1U << idx);
+		*ret_address = n->addresses[idx];
+		*ret_ticket = n->answers << TICKET_LIST | TICKET_TRIED | idx |
+			      (n->failed & 1U << idx ? TICKET_TRIAL : 0);
 		err = 0;
 	}
 	pthread_mutex_unlock(&n->resolver->lock);
 	return err;
+}
+
+static void mark(struct name *n, uint32_t ticket, bool failed)
+{
+	uint32_t bit = 1U << (ticket & TICKET_IDX);
+
+	pthread_mutex_lock(&n->resolver->lock);
+	if (ticket >> TICKET_LIST == (n->answers << TICKET_LIST) >> TICKET_LIST) {
+		n->failed = failed ? n->failed | bit : n->failed & ~bit;
+		n->doubtful &= ~bit;
+	}
+	pthread_mutex_unlock(&n->resolver->lock);
+}
+
+void name_reached(struct name *n, uint32_t ticket)
+{
+	if (ticket & TICKET_TRIAL) /* the others say nothing new */
+		mark(n, ticket, false);
+}
+
+void name_failed(struct name *n, uint32_t ticket)
+{
+	if (ticket)
+		mark(n, ticket, true);
+}
+
+bool name_has_more(struct name *n)
+{
+	bool more;
+
+	pthread_mutex_lock(&n->resolver->lock);
+	more = not_failed(n) != 0;
+	pthread_mutex_unlock(&n->resolver->lock);
+	return more;
 }

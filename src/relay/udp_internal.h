@@ -22,6 +22,7 @@ struct session {
 	uint32_t lost;	       /* by fd so far */
 	uint32_t tried;	       /* targets since the last answer; bit i: target i */
 	uint32_t attempts;
+	uint32_t ticket; /* of the target's address, if it has a name */
 	uint64_t started_ns, last_ns, bytes[2];
 	struct client client;
 	struct datagram_local local; /* where the client sent to: answers come from there */

@@ -144,13 +144,14 @@ static struct target *rested(struct udp *u, uint32_t tried)
 	return NULL;
 }
 
-static void count_failure(struct udp *u, struct target *t, int err)
+static void count_failure(struct session *s, int err)
 {
+	struct udp *u = s->udp;
 	uint64_t rest = u->route->s.health_ns;
 
-	atomic_store_explicit(&t->rested_ns, u->loop->now_ns + (rest ? rest : REST_DEFAULT_NS),
-		memory_order_relaxed);
-	health_bad(u->route, t, err);
+	atomic_store_explicit(&s->target->rested_ns,
+		u->loop->now_ns + (rest ? rest : REST_DEFAULT_NS), memory_order_relaxed);
+	health_bad(u->route, s->target, s->ticket, err);
 }
 
 static int open_socket(struct session *s, struct target *t)
@@ -160,8 +161,9 @@ static int open_socket(struct session *s, struct target *t)
 	struct address resolved;
 	int r;
 
+	s->ticket = 0;
 	if (t->name) {
-		r = name_pick(t->name, &resolved);
+		r = name_pick(t->name, &resolved, &s->ticket);
 		if (r < 0)
 			return r;
 		address = &resolved;
@@ -179,6 +181,20 @@ static int open_socket(struct session *s, struct target *t)
 	return loop_watch(u->loop, s->fd, &s->handle, EPOLLIN);
 }
 
+/* One that was not tried yet, then other addresses of those that were, or NULL. */
+static struct target *next_target(struct session *s)
+{
+	struct udp *u = s->udp;
+	struct target *t = rested(u, s->tried);
+
+	if (!t)
+		t = balance_pick(u->route, &s->client.sa, s->tried);
+	if (t)
+		return t;
+	s->tried &= ~balance_names_left(u->route);
+	return balance_pick(u->route, &s->client.sa, s->tried);
+}
+
 /* To a target that it has not tried yet: 0, or -errno of the last attempt. */
 static int find_target(struct session *s)
 {
@@ -186,10 +202,8 @@ static int find_target(struct session *s)
 	int r = -EHOSTUNREACH;
 
 	while (s->attempts <= u->route->s.retries) {
-		struct target *t = rested(u, s->tried);
+		struct target *t = next_target(s);
 
-		if (!t)
-			t = balance_pick(u->route, &s->client.sa, s->tried);
 		if (!t)
 			break;
 		if (s->attempts++)
@@ -203,7 +217,7 @@ static int find_target(struct session *s)
 		if (loop_is_to_blame(-r))
 			loop_exhausted(u->loop, "udp session", -r);
 		else
-			count_failure(u, t, -r);
+			count_failure(s, -r);
 		leave_target(s);
 	}
 	return r;
@@ -213,7 +227,7 @@ void session_answered(struct session *s)
 {
 	s->attempts = 1;
 	s->tried = 1U << (s->target - s->udp->route->targets);
-	health_good(s->udp->route, s->target);
+	health_good(s->udp->route, s->target, s->ticket);
 }
 
 /* icmp(7): what the kernel makes of the messages that end a connected socket's hopes. */
@@ -228,8 +242,8 @@ void session_refused(struct session *s, int err)
 	struct udp *u = s->udp;
 	int r;
 
-	count_failure(u, s->target, err);
-	if (u->route->s.n_targets == 1) {
+	count_failure(s, err);
+	if (u->route->s.n_targets == 1 && !balance_names_left(u->route)) {
 		counter_add(&u->counters->errors[RELAY_ERROR_CONNECT], 1);
 		return;
 	}

@@ -1,10 +1,28 @@
 """Load balancing, health checks and retries."""
 import collections
+import ctypes
+import os
 import socket
 import time
 
-from harness import (Listener, Relay, ask, check, echo, equal, eventually, full_listener, keep,
-                     main, path, receive, saying, try_connection, wait_readable)
+from harness import (Listener, Relay, Skip, ask, check, echo, equal, eventually, full_listener,
+                     keep, main, path, receive, run, saying, try_connection, wait_readable)
+
+CLONE_NEWNS = 0x20000
+
+
+def hosts_with(*lines):
+    """Names that this program and what it starts can resolve, and no one else."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if os.geteuid() or libc.unshare(CLONE_NEWNS):
+        raise Skip("a mount namespace of its own takes root")
+    name = path("hosts")
+    with open(name, "w", encoding="ascii") as f:
+        f.write("\n".join(("127.0.0.1 localhost", *lines)) + "\n")
+    run("mount", "--make-rprivate", "/")
+    run("umount", "/etc/hosts")  # of an earlier test
+    code, said = run("mount", "--bind", name, "/etc/hosts")
+    equal(code, 0, said)
 
 
 def listeners(*names):
@@ -93,6 +111,57 @@ def test_retry_stops():
         try_connection(relay.where)
         check(time.monotonic() - began < 15, f"connection {t} given up")
     relay.stop()
+
+
+def test_a_name_with_several_addresses():
+    """One of them, that nobody listens at, costs no connection and is asked no more than now and
+    then; the target is not down for it. So is localhost where a program listens on IPv4 alone."""
+    dead, alive = "127.0.9.1", "127.0.9.2"
+    hosts_with(f"{dead} several.test", f"{alive} several.test", f"{dead} gone.test",
+               "127.0.9.3 gone.test")
+    target = Listener(f"tcp:{alive}:0", handler=saying("a"))
+    name = f"tcp:several.test:{target.where.rpartition(':')[2]}"
+    other = Listener(handler=saying("b"))
+    for targets, n, settings in (((name,), 40, {}), ((name, other.where), 19, {}),
+                                 ((name,), 40, {"health": "50ms", "health_failures": 1})):
+        before = target.accepted
+        relay = Relay("tcp:127.0.0.1:0", *targets, **settings)
+        for i in range(40):
+            check(ask(relay.where) in ("a", "b"), f"{settings}: connection {i + 1} has no answer")
+        check(target.accepted - before >= n, f"{settings}: {target.accepted - before} came to it")
+        equal(relay.logged("is down"), [], "log")
+        relay.stop()
+        check(relay.totals()["retries"] <= 1, f"{settings}: {relay.totals()['retries']} retries")
+    # Without a second attempt the one that finds out is lost, and no other.
+    relay = Relay("tcp:127.0.0.1:0", name, retries=0)
+    check(sum(ask(relay.where) is None for _ in range(20)) == 1, "one attempt each")
+    relay.stop()
+    # When none is left it is down, as any other.
+    relay = Relay("tcp:127.0.0.1:0", name.replace("several", "gone"), other.where)
+    for i in range(10):
+        equal(ask(relay.where), "b", f"connection {i + 1}")
+    equal(len(relay.logged("gone.test:[0-9]+ is down after 3 failures")), 1, f"{relay.err}")
+    relay.stop()
+
+
+def test_a_name_with_several_addresses_and_datagrams():
+    hosts_with("127.0.9.1 several.test", "127.0.9.2 several.test")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as target:
+        target.bind(("127.0.9.2", 0))
+        target.settimeout(0.2)
+        relay = Relay("udp:127.0.0.1:0", f"udp:several.test:{target.getsockname()[1]}")
+        for i in range(4):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                client.connect(("127.0.0.1", relay.port))
+
+                def arrives(client=client):
+                    client.send(b"x")
+                    try:
+                        return target.recv(1)
+                    except TimeoutError:
+                        return None
+                eventually(arrives, f"session {i + 1}: a datagram at the address that is there")
+        relay.stop(leak=False)
 
 
 def test_backup():
