@@ -96,6 +96,7 @@ static int connect_with_bytes(struct flow *f)
 	int r = flow_introduce(f);
 
 	f->wait_ns = 0; /* the rates are asked again when it is open */
+	f->limited = false;
 	if (r < 0)
 		return r;
 	size = d->held_size;

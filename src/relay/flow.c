@@ -17,6 +17,7 @@
 #include "relay/file.h"
 #include "relay/listener.h"
 #include "relay/relay_internal.h"
+#include "relay/share.h"
 #include "relay/source.h"
 
 /* After a reset, what was sent before it gets this long to arrive at the other side. */
@@ -76,6 +77,7 @@ void flow_finish(struct flow *f, unsigned int how)
 	assert(f->state != FLOW_OVER);
 	f->state = FLOW_OVER;
 	timer_stop(&loop->timers, &f->timer);
+	share_leave(f);
 	if (f->source)
 		source_over(f->source, f, how);
 	for (unsigned int i = 0; i < 2; i++)
@@ -160,6 +162,8 @@ static void on_timer(struct timer *t, void *context)
 								       : RELAY_ERROR_RESET_CLIENT));
 		return;
 	}
+	if (f->limited) /* its bytes wait for us, and not we for them */
+		f->last_ns = now;
 	if (f->state == FLOW_OPEN && s->idle_timeout_ns && now >= f->last_ns + s->idle_timeout_ns) {
 		flow_finish(f, FLOW_END_ERROR + RELAY_ERROR_IDLE);
 		return;
@@ -249,19 +253,27 @@ static bool delivered(struct flow *f)
 
 void flow_run(struct flow *f)
 {
+	unsigned int first = 0;
 	bool more = false;
 
 	if (f->state != FLOW_OPEN)
 		return;
 	f->wait_ns = 0;
-	for (unsigned int i = 0; i < 2; i++) {
+	f->limited = false;
+	if (f->loop->served == f) {
+		first = f->back_first;
+		f->back_first = !f->back_first;
+	}
+	for (unsigned int k = 0; k < 2; k++) {
+		unsigned int i = first ^ k;
+
 		more |= direction_move(f, i);
 		if (f->reset < 0)
 			carry_end(f, i);
 	}
 	/* The first direction could go on because of what the second found out. */
-	if (f->reset < 0 && f->dir[0].ended && !f->dir[0].closed)
-		carry_end(f, 0);
+	if (f->reset < 0 && f->dir[first].ended && !f->dir[first].closed)
+		carry_end(f, first);
 	if (f->reset >= 0) {
 		carry_reset(f);
 		if (f->state == FLOW_OVER)

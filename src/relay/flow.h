@@ -82,9 +82,11 @@ struct flow {
 	uint32_t ticket;      /* of the address that is tried, if the target has a name */
 	int last_err;	      /* of the last attempt */
 	uint32_t header_left; /* bytes of a PROXY header in dir[0].held: not the client's */
-	uint32_t ahead; /* bytes, held or still in the client's queue, that went with the SYN */
-	bool ready;	/* in the loop's ready list */
-	int8_t reset;	/* the side that reset the connection; -1 */
+	uint32_t ahead;	 /* bytes, held or still in the client's queue, that went with the SYN */
+	bool ready;	 /* in the loop's ready list */
+	bool limited;	 /* a rate, and nothing else, holds its bytes up */
+	bool back_first; /* at its turn: the direction that moves first alternates */
+	int8_t reset;	 /* the side that reset the connection; -1 */
 	struct timer timer;
 	uint64_t started_ns, last_ns; /* last_ns: when a byte last moved */
 	uint64_t half_ns;	      /* when the first direction closed; 0 */
@@ -93,13 +95,18 @@ struct flow {
 	struct client client;	   /* who it comes from, as a proxy header may say */
 	struct client local;	   /* where it came to, when a header has to say so */
 	struct flow *next, **link; /* the loop's list */
-	struct flow *ready_next, *dead_next;
-	struct source *source; /* end[0] is a file that is sent; or NULL */
-	bool opened;	       /* a target was reached */
-	bool sent;	       /* the source's last byte was written */
-	struct append *append; /* end[1] is a regular file that is appended to; or NULL */
-	uint32_t file_room;    /* what is left of the chunk's room in the file */
-	uint64_t file_at;      /* and where it begins */
+	struct flow *ready_next;
+	union {
+		struct flow *share_next; /* of a queue for a rate, */
+		struct flow *dead_next;	 /* or of those that are over */
+	};
+	struct flow **share_link; /* NULL: in no such queue */
+	struct source *source;	  /* end[0] is a file that is sent; or NULL */
+	bool opened;		  /* a target was reached */
+	bool sent;		  /* the source's last byte was written */
+	uint32_t file_room;	  /* what is left of the chunk's room in the file */
+	uint64_t file_at;	  /* and where it begins */
+	struct append *append;	  /* end[1] is a regular file that is appended to; or NULL */
 };
 
 /* The loop owns fd and counts the flow in its load already. With a source, fd is its file. */

@@ -14,6 +14,7 @@
 
 struct access_log;
 struct name;
+struct share;
 
 /* Written by one loop with relaxed stores, read by control with relaxed loads. */
 struct counters {
@@ -51,6 +52,7 @@ struct route {
 	char listen_text[ENDPOINT_TEXT_SIZE];
 	struct access_log *log;	   /* NULL: off */
 	struct counters *counters; /* one a loop */
+	struct share *shares;	   /* likewise, with a rate; or NULL */
 	bool retired;		   /* control's: no longer listens */
 	struct relay_stats before; /* control's: of those that it replaced and that are gone */
 	struct route *next;	   /* control's list */

@@ -48,7 +48,8 @@ struct loop {
 
 	struct flow *flows;		 /* all of them */
 	struct flow *ready, **ready_end; /* those with more to do in the next turn */
-	struct flow *dead; /* freed at the end of the turn: events may still name them */
+	struct flow *dead;   /* freed at the end of the turn: events may still name them */
+	struct flow *served; /* whose turn at its route's rate it is, or NULL */
 	struct listener *listeners;
 	struct source *sources;
 	struct probe *probes;

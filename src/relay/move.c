@@ -18,6 +18,7 @@
 #include "relay/flow.h"
 #include "relay/relay_internal.h"
 #include "relay/send_batch.h"
+#include "relay/share.h"
 #include "relay/sockopt.h"
 
 /* What one direction may move in one turn of the loop before others have theirs. */
@@ -30,7 +31,7 @@
 /* Turns that splice less than this are small; after SMALL_TURNS in a row bytes are copied. */
 #define SMALL_BYTES 8192U
 #define SMALL_TURNS 2
-/* With a rate limit, bytes move in chunks of this much time. */
+/* With a rate of its own, a connection's bytes move in chunks of this much time. */
 #define SLICE_NS  8000000ULL
 #define SLICE_MIN 1024U
 
@@ -479,22 +480,22 @@ static enum step discard(struct flow *f, unsigned int i)
 uint64_t direction_allowed(struct flow *f, unsigned int i)
 {
 	struct limit *own = &f->dir[i].limit, *route = &f->route->rate;
-	uint64_t now = f->loop->now_ns, a, b, wait, chunk;
+	uint64_t now = f->loop->now_ns, chunk = TURN_BYTES, wait, most;
 
 	if (!own->per_s && !route->per_s)
 		return TURN_BYTES;
-	a = limit_wait_ns(own, now);
-	b = limit_wait_ns(route, now);
-	wait = a > b ? a : b;
-	if (wait) {
-		if (!f->wait_ns || now + wait < f->wait_ns)
-			f->wait_ns = now + wait;
+	wait = limit_wait_ns(own, now);
+	if (wait && (!f->wait_ns || now + wait < f->wait_ns))
+		f->wait_ns = now + wait;
+	if (wait || (route->per_s && share_wait(f))) {
+		f->limited = true;
 		return 0;
 	}
-	a = limit_chunk(own, SLICE_NS, SLICE_MIN);
-	b = limit_chunk(route, SLICE_NS, SLICE_MIN);
-	chunk = a < b ? a : b;
-	return chunk < TURN_BYTES ? chunk : TURN_BYTES;
+	most = limit_chunk(own, SLICE_NS, SLICE_MIN);
+	chunk = most < chunk ? most : chunk;
+	if (route->per_s)
+		most = limit_chunk(route, share_slice_ns(f), SLICE_MIN);
+	return most < chunk ? most : chunk;
 }
 
 /* Whether the source's first bytes are bulk. Reading a part of what a new connection has queued
@@ -551,8 +552,10 @@ bool direction_move(struct flow *f, unsigned int i)
 	if (d->closed)
 		return false;
 	for (;;) {
-		most = direction_allowed(f, i);
-		if (!most && !direction_pending(d))
+		most = TURN_BYTES; /* what was read already was let through */
+		if (!direction_pending(d) && f->end[i].readable && !d->ended)
+			most = direction_allowed(f, i);
+		if (!most)
 			break;
 		if (moved >= TURN_BYTES) {
 			more = true;
@@ -568,7 +571,7 @@ bool direction_move(struct flow *f, unsigned int i)
 		d->pipe = NULL;
 	}
 	if (mode == MODE_SPLICE && d->mode == MODE_SPLICE && moved &&
-		f->route->s.engine == ROUTE_ENGINE_AUTO && !f->wait_ns) {
+		f->route->s.engine == ROUTE_ENGINE_AUTO && !f->limited) {
 		d->small_turns = moved < SMALL_BYTES ? d->small_turns + 1 : 0;
 		if (d->small_turns >= SMALL_TURNS)
 			d->mode = MODE_COPY;

@@ -21,6 +21,7 @@
 #include "relay/listener.h"
 #include "relay/relay_internal.h"
 #include "relay/resolve.h"
+#include "relay/share.h"
 #include "relay/sockopt.h"
 #include "relay/source.h"
 #include "relay/udp.h"
@@ -205,6 +206,7 @@ static void route_free(struct relay *relay, struct route *route)
 	udp_close(route, relay->n_loops);
 	access_log_close(route->log);
 	free(route->counters);
+	free(route->shares);
 	free(route);
 }
 
@@ -312,7 +314,11 @@ static struct route *route_new(struct relay *relay, const struct route_settings 
 	route->s = *settings;
 	route->listen_fd = -1;
 	route->counters = aligned_alloc(64, size);
-	if (!route->counters) {
+	if (settings->rate)
+		route->shares = shares_new(route, relay->loops, relay->n_loops);
+	if (!route->counters || (settings->rate && !route->shares)) {
+		free(route->counters);
+		free(route->shares);
 		free(route);
 		return NULL;
 	}

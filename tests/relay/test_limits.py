@@ -2,11 +2,12 @@
 import json
 import signal
 import socket
+import threading
 import time
 
 from harness import (CULVERT, DEADLINE, LONG, SLOW, Listener, Relay, Server, ask, check, echo,
-                     ended, equal, eventually, full_listener, load, main, path, receive, saying,
-                     try_connection, wait_readable)
+                     ended, equal, eventually, full_listener, load, main, path, receive, reset,
+                     saying, try_connection, wait_readable)
 from setups import joined
 
 
@@ -138,6 +139,67 @@ def test_route_rate():
     got = relay.totals()
     check(got["spliced"] >= 8 << 20, f"it stays in splice: {got}")
     server.finish()
+
+
+def test_route_rate_is_shared():
+    """By all connections and both directions; small messages, too, have their turn."""
+    received = [0] * 13
+
+    def handler(c):
+        """A byte says who it is; what follows is counted, and one that ends in a newline answered."""
+        first = receive(c, 1)
+        who = first[0] if first else -1
+        if who == 0:
+            threading.Thread(target=push, args=(c,), daemon=True).start()
+        while data := c.recv(1 << 18):
+            received[who] += len(data)
+            if data[-1:] == b"\n":
+                c.sendall(data)
+
+    def push(s):
+        try:
+            while not over.is_set():
+                s.send(bytes(1 << 16))
+        except OSError:
+            pass
+
+    over = threading.Event()
+    target = Listener(handler=handler)
+    for workers in (1, 2):
+        over.clear()
+        received[:] = [0] * len(received)
+        relay = Relay("tcp:127.0.0.1:0", target.where, rate="8M/s", workers=workers)
+        bulk = [relay.connect() for _ in received[:-1]]
+        for i, s in enumerate(bulk):
+            s.sendall(bytes([i]))
+            threading.Thread(target=push, args=(s,), daemon=True).start()
+        small = relay.connect()
+        small.sendall(bytes([len(bulk)]))
+        down, messages, end = 0, 0, time.monotonic() + 3
+        while time.monotonic() < end:
+            small.sendall(b"question\n")
+            equal(receive(small, 9), b"question\n", "answer")
+            messages += 1
+            while wait_readable(bulk[0], 0):
+                down += len(bulk[0].recv(1 << 18))
+        shares = [*received[:-1], down]
+        over.set()
+        for s in (*bulk, small):
+            reset(s)
+        check(min(shares) > max(shares) / 8, f"{workers} workers: shares of the rate: {shares}")
+        check(messages >= 4, f"{workers} workers: {messages} answers to small messages in 3 s")
+        relay.stop()
+
+
+def test_a_rate_is_no_rest():
+    """Bytes that wait for their rate keep the connection from being idle."""
+    target = Listener()
+    relay = Relay("tcp:127.0.0.1:0", target.where, connection_rate="1k/s", idle_timeout="500ms")
+    client = relay.connect()
+    client.sendall(bytes(4096))
+    equal(len(receive(target.accept(), 3072)), 3072, "bytes, a second or so for each 1024")
+    client.close()
+    relay.stop()
 
 
 def test_allow_and_deny():
