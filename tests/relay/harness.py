@@ -276,18 +276,18 @@ class Relay(Process):
                    seconds)
         equal(self.threads(), self.baseline_threads, "threads")
 
-    def quiet(self, seconds=1, most=10, what=""):
+    def quiet(self, seconds=1, most=10, what="", looks=2):
         """Fails if the relay is busy though nothing can move: wake-ups and CPU by the second.
 
-        Only the second of two looks counts: what was in flight may settle first."""
-        for last in (False, True):
+        Only the last of the looks counts: what was in flight may settle first."""
+        for look in range(1, looks + 1):
             w, c, t = self.wakeups(), self.cpu(), time.monotonic()
             time.sleep(seconds)
             t = time.monotonic() - t
             rate, load = (self.wakeups() - w) / t, (self.cpu() - c) / t
             if rate <= most * max(1, self.baseline_threads) and load <= 0.1:
                 return
-            if last:
+            if look == looks:
                 raise Failure(f"busy though idle{what}: {rate:.0f} wake-ups a second, "
                               f"{100 * load:.0f}% CPU")
 

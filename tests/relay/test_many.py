@@ -104,8 +104,9 @@ def test_idle_connections():
     check(grown <= 2048 or SLOW > 1, f"{grown:.0f} bytes for each of {n} idle connections")
     # Those of the pool from before; none is a connection's.
     check(pipes <= sum(g.pipes for g in groups), f"{pipes} descriptors of pipes")
+    # Each lets the timer of its connect (5 s) run out, once.
     for g in groups:
-        g.relay.quiet(what=f": {g.n} idle connections")
+        g.relay.quiet(what=f": {g.n} idle connections", looks=8)
     for g in groups:
         g.go_on()
     for g in groups:
