@@ -12,6 +12,8 @@ static const char *how_text(unsigned int how)
 		return "done";
 	if (how == FLOW_END_CUT)
 		return "cut";
+	if (how == FLOW_END_REFUSED)
+		return "refused";
 	return relay_error_name((enum relay_error)(how - FLOW_END_ERROR));
 }
 
@@ -84,6 +86,8 @@ void ending_tell(const struct ending *e, struct counters *counters, unsigned int
 {
 	if (how == FLOW_END_CUT)
 		counter_add(&counters->cut, 1);
+	else if (how == FLOW_END_REFUSED)
+		counter_add(&counters->refused, 1);
 	else if (how >= FLOW_END_ERROR && how < FLOW_END_CUT)
 		counter_add(&counters->errors[how - FLOW_END_ERROR], 1);
 	if (e->route->log)

@@ -59,6 +59,7 @@ enum flow_end {
 	FLOW_END_DONE,
 	FLOW_END_ERROR, /* ERROR + enum relay_error */
 	FLOW_END_CUT = FLOW_END_ERROR + RELAY_ERRORS,
+	FLOW_END_REFUSED, /* the client that the PROXY header names is not let in */
 };
 
 struct client {

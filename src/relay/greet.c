@@ -52,6 +52,10 @@ void flow_greeted(struct flow *f)
 		memcpy(&f->client, &info.source, sizeof(f->client));
 		memcpy(&f->local, &info.destination, sizeof(f->local));
 	}
+	if (info.known && !route_admits(&f->route->s, &f->client.sa)) {
+		flow_finish(f, FLOW_END_REFUSED);
+		return;
+	}
 	f->deadline_ns = 0;
 	flow_connect(f);
 	flow_arm(f);

@@ -241,7 +241,8 @@ static void on_readable(struct loop *loop, struct handle *h, uint32_t events)
 		}
 		l->lone = i == 0;
 		limit_charge(&l->route->accept, 1, loop->now_ns);
-		if (!route_admits(&l->route->s, &client.sa)) {
+		/* With PROXY headers it is the client behind the trusted peer that counts. */
+		if (!l->route->s.proxy_accept && !route_admits(&l->route->s, &client.sa)) {
 			refuse(l, fd);
 			continue;
 		}

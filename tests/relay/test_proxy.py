@@ -4,8 +4,8 @@ import socket
 import struct
 import time
 
-from harness import (Listener, Relay, Skip, check, connect, ended, equal, main, path, receive,
-                     receive_all)
+from harness import (Listener, Relay, Skip, check, connect, ended, equal, eventually, main, path,
+                     receive, receive_all)
 from setups import joined
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
@@ -182,6 +182,32 @@ def test_untrusted_networks_are_refused():
     except (TimeoutError, ConnectionResetError):
         pass
     relay.stop()
+
+
+def test_allow_and_deny_are_about_whom_the_header_names():
+    target = Listener()
+    for settings in ({"allow": "192.0.2.0/24,2001:db8::/32", "deny": "192.0.2.9"},
+                     {"deny": "192.0.2.9,198.51.100.0/24,2001:db9::/32,127.0.0.0/8"}):
+        relay = accepting(target, access_log="stderr", **settings)
+        for header, admitted in (
+                (b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 2000\r\n", True),
+                (b"PROXY TCP4 192.0.2.9 192.0.2.2 1000 2000\r\n", False),
+                (b"PROXY TCP4 198.51.100.7 192.0.2.2 1000 2000\r\n", False),
+                (v2("2001:db8::1", "2001:db8::2", 1, 2), True),
+                (v2("2001:db9::1", "2001:db8::2", 1, 2), False),
+                (b"PROXY UNKNOWN\r\n", True)):  # the trusted peer itself, which asks how we are
+            if admitted:
+                equal(delivered(relay, target, header), b"payload", f"{settings}, {header}")
+                continue
+            client = relay.connect()
+            client.sendall(header)
+            equal(ended(client), "reset", f"{settings}, {header}")
+            client.close()
+        eventually(lambda r=relay: r.logged("client=198.51.100.7:1000 target=none .* end=refused"),
+                   lambda r=relay: f"{r.err}")
+        relay.stop()
+        equal(relay.totals()["refused"], 3, "refusals counted")
+    target.close()
 
 
 def test_source_address():
