@@ -55,6 +55,8 @@ void log_write(enum log_level level, const char *format, ...)
 	m = vsnprintf(line + n, sizeof(line) - (size_t)n - 1, format, args);
 	va_end(args);
 	n += m < (int)sizeof(line) - n - 1 ? m : (int)sizeof(line) - n - 2;
+	for (int i = 0; i < n; i++) /* names and paths may have any byte: a message is one line */
+		line[i] = line[i] == '\n' ? '?' : line[i];
 	line[n++] = '\n';
 	/* A log that can't be written must not stop the forwarder: nothing to do. */
 	if (write(STDERR_FILENO, line, (size_t)n) < 0)

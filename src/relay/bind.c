@@ -66,7 +66,7 @@ static int inherited(struct route *route, struct reason *reason)
 		r = -errno;
 	if (r < 0)
 		reason_set(
-			reason, r, reason_remedy(-r, NULL), "listen fd:%s: %s", name, strerror(-r));
+			reason, r, reason_remedy(r, NULL), "listen fd:%s: %s", name, strerror(-r));
 	/* Who opened it knows nothing of the route's options. */
 	if (r == 0)
 		r = sockopt_listener(copy, &route->s, a.sa.sa_family, reason);
@@ -145,12 +145,9 @@ static int bind_failed(
 
 static int open_type(const struct route *route, int family)
 {
-	int fd;
-
 	if (route->s.listen.kind != ENDPOINT_UDP)
 		return sockopt_socket(&route->s, family);
-	fd = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	return fd < 0 ? -errno : fd;
+	return sockopt_datagram_socket(family);
 }
 
 static int open_socket(struct route *route, struct reason *reason)

@@ -286,17 +286,21 @@ static int try_options(struct route *route, struct reason *reason)
 	for (uint32_t i = 0; i < route->s.n_targets; i++) {
 		const struct endpoint *e = &route->s.targets[i].endpoint;
 
-		if (e->kind != ENDPOINT_TCP)
+		if (e->kind != ENDPOINT_TCP && e->kind != ENDPOINT_UDP)
 			continue;
 		if (e->numeric)
 			family = e->address.sa.sa_family;
 		else if (route->s.source_set)
 			family = route->s.source.sa.sa_family;
-		fd = sockopt_socket(&route->s, family);
+		fd = e->kind == ENDPOINT_UDP ? sockopt_datagram_socket(family)
+					     : sockopt_socket(&route->s, family);
 		if (fd < 0)
 			return reason_set(reason, fd, NULL, "route %s: socket: %s", route->s.name,
 				strerror(-fd));
-		r = sockopt_target(fd, &route->s, family, NULL, reason);
+		if (e->kind == ENDPOINT_UDP)
+			r = sockopt_datagram(fd, &route->s, family, NULL, reason);
+		else
+			r = sockopt_target(fd, &route->s, family, NULL, reason);
 		close(fd);
 		if (r < 0)
 			return r;

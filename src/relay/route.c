@@ -385,6 +385,9 @@ static int check_udp(const struct route_settings *s, struct reason *reason)
 	if (s->proxy_accept || s->proxy_send != ROUTE_PROXY_OFF)
 		return reason_set(reason, -EINVAL, "remove proxy_accept and proxy_send",
 			"route %s: there is no PROXY header for datagrams", s->name);
+	if (s->connection_rate)
+		return reason_set(reason, -EINVAL, "write rate, which is of the whole route",
+			"route %s: connection_rate is for streams, not for datagrams", s->name);
 	for (uint32_t i = 0; i < s->n_targets; i++) {
 		if (s->targets[i].endpoint.kind != ENDPOINT_UDP)
 			return reason_set(reason, -EINVAL, "write udp: for every target",
@@ -414,6 +417,32 @@ static int check_source(const struct route_settings *s, struct reason *reason)
 	return 0;
 }
 
+/* Where they are told as addresses: are they such that something can be sent to them, and from the
+ * address that is asked for? */
+static int check_addresses(const struct route_settings *s, struct reason *reason)
+{
+	bool source_fits = !s->source_set;
+
+	for (uint32_t i = 0; i < s->n_targets; i++) {
+		const struct endpoint *e = &s->targets[i].endpoint;
+		bool inet = e->kind == ENDPOINT_TCP || e->kind == ENDPOINT_UDP;
+
+		if (inet && e->port == 0)
+			return reason_set(reason, -EINVAL, "write the target's port",
+				"route %s: target %u has port 0", s->name, i + 1);
+		if (inet && strcmp(e->name, "*") == 0)
+			return reason_set(reason, -EINVAL, "write the target's address",
+				"route %s: target %u is every address", s->name, i + 1);
+		source_fits |=
+			!inet || !e->numeric || e->address.sa.sa_family == s->source.sa.sa_family;
+	}
+	if (!source_fits)
+		return reason_set(reason, -EINVAL, "write one of the targets' IP version",
+			"route %s: source is an address of IPv%c, and no target is", s->name,
+			s->source.sa.sa_family == AF_INET ? '4' : '6');
+	return 0;
+}
+
 int route_check(const struct route_settings *s, struct reason *reason)
 {
 	int r;
@@ -424,6 +453,9 @@ int route_check(const struct route_settings *s, struct reason *reason)
 	if (s->n_targets == 0)
 		return reason_set(reason, -EINVAL, "add to: [tcp:HOST:PORT]",
 			"route %s has no target", s->name);
+	r = check_addresses(s, reason);
+	if (r < 0)
+		return r;
 	if (s->listen.kind == ENDPOINT_UDP)
 		return check_udp(s, reason);
 	r = s->listen.kind == ENDPOINT_FILE ? check_source(s, reason) : 0;
@@ -436,9 +468,6 @@ int route_check(const struct route_settings *s, struct reason *reason)
 			return reason_set(reason, -EINVAL,
 				"a stream goes to tcp:HOST:PORT, unix:/path or file:/path",
 				"route %s can't send to its target %u", s->name, i + 1);
-		if (e->kind == ENDPOINT_TCP && e->port == 0)
-			return reason_set(reason, -EINVAL, "write the target's port",
-				"route %s: target %u has port 0", s->name, i + 1);
 	}
 	if (s->proxy_accept && s->proxy_trust.n == 0)
 		return reason_set(reason, -EINVAL,

@@ -44,6 +44,8 @@ static int set_int(int fd, int level, int option, int value, const char *key, st
 		return 0;
 	if (errno == EPERM)
 		remedy = "run with CAP_NET_ADMIN, or remove the key";
+	else if (errno == ENOPROTOOPT || errno == EOPNOTSUPP)
+		remedy = "this kernel has it not, or not together with mptcp: remove one of them";
 	return reason_set(reason, -errno, remedy, "%s: %s", key, strerror(errno));
 }
 
@@ -92,6 +94,17 @@ static int set_transparent(int fd, int family, struct reason *reason)
 	return set_int(fd, IPPROTO_IP, IP_TRANSPARENT, 1, "transparent", reason);
 }
 
+/* The reason begins with whose options they are. */
+static int told(int r, const struct route_settings *s, struct reason *reason)
+{
+	struct reason of_key;
+
+	if (r == 0 || !reason)
+		return r;
+	of_key = *reason;
+	return reason_set(reason, r, of_key.remedy, "route %s: %.220s", s->name, of_key.what);
+}
+
 int sockopt_listener(int fd, const struct route_settings *s, int family, struct reason *reason)
 {
 	int r;
@@ -104,7 +117,7 @@ int sockopt_listener(int fd, const struct route_settings *s, int family, struct 
 		r = set_int(fd, IPPROTO_TCP, TCP_FASTOPEN, 256, "fast_open", reason);
 	if (r == 0 && s->transparent)
 		r = set_transparent(fd, family, reason);
-	return r;
+	return told(r, s, reason);
 }
 
 void sockopt_listener_forget(
@@ -258,7 +271,14 @@ int sockopt_target(int fd, const struct route_settings *s, int family, const str
 		r = set_int(fd, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1, "fast_open", reason);
 	if (r == 0 && client && sockopt_holds_ack(s))
 		hold_ack(fd);
-	return r < 0 ? r : set_origin(fd, s, family, client, reason);
+	return told(r < 0 ? r : set_origin(fd, s, family, client, reason), s, reason);
+}
+
+int sockopt_datagram_socket(int family)
+{
+	int fd = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	return fd < 0 ? -errno : fd;
 }
 
 int sockopt_datagram(int fd, const struct route_settings *s, int family,
@@ -268,5 +288,5 @@ int sockopt_datagram(int fd, const struct route_settings *s, int family,
 
 	if (s->mark)
 		r = set_int(fd, SOL_SOCKET, SO_MARK, (int)s->mark, "mark", reason);
-	return r < 0 ? r : set_origin(fd, s, family, client, reason);
+	return told(r < 0 ? r : set_origin(fd, s, family, client, reason), s, reason);
 }

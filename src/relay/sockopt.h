@@ -22,6 +22,8 @@ int sockopt_target(int fd, const struct route_settings *s, int family, const str
 bool sockopt_holds_ack(const struct route_settings *s);
 /* An acknowledgement that waits goes now; without one nothing happens. */
 void sockopt_send_ack(int fd);
+/* A datagram socket of a family: fd or -errno. */
+int sockopt_datagram_socket(int family);
 /* As sockopt_target, for a datagram socket. */
 int sockopt_datagram(int fd, const struct route_settings *s, int family,
 	const struct client *client, struct reason *reason);

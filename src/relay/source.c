@@ -58,7 +58,7 @@ int source_open(const struct route *route, struct reason *reason)
 		err == EACCES	? "make it readable for the user that culvert runs as"
 		: err == EISDIR ? "name a file in it"
 		: err == ENXIO	? "a socket is written unix:/path"
-				: reason_remedy(err, "name a file that exists"),
+				: reason_remedy(-err, "name a file that exists"),
 		"route %s: can't read %.200s: %s", route->s.name, path, strerror(err));
 }
 

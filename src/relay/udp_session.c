@@ -168,9 +168,10 @@ static int open_socket(struct session *s, struct target *t)
 			return r;
 		address = &resolved;
 	}
-	s->fd = socket(address->sa.sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (s->fd < 0)
-		return -errno;
+	r = sockopt_datagram_socket(address->sa.sa_family);
+	if (r < 0)
+		return r;
+	s->fd = r;
 	s->lost = 0;
 	r = sockopt_datagram(s->fd, &u->route->s, address->sa.sa_family, &s->client, NULL);
 	if (r < 0)

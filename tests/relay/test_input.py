@@ -33,6 +33,12 @@ def test_wrong_usage_is_exit_2():
             (["tcp:127.0.0.1:0", "udp:127.0.0.1:53"], "udp|stream"),
             (["udp:127.0.0.1:0", TO], "udp"),
             (["tcp:127.0.0.1:0", "tcp:127.0.0.1:0"], "port"),
+            (["udp:127.0.0.1:0", "udp:127.0.0.1:0"], "port"),
+            (["tcp:127.0.0.1:0", "tcp:*:80"], "every address"),
+            (["udp:127.0.0.1:0", "udp:127.0.0.1:9", "--set", "connection_rate=1M/s"],
+             "connection_rate.* rate"),
+            (["tcp:127.0.0.1:0", TO, "--set", "source=::1"], "source.*IP version"),
+            (["udp:127.0.0.1:0", "udp:[::1]:9", "--set", "source=127.0.0.1"], "source.*IP version"),
             (["tcp:127.0.0.1:0", TO, "--set", "nonsense=1"], "nonsense"),
             (["tcp:127.0.0.1:0", TO, "--set", "engine"], "KEY=VALUE|engine"),
             (["tcp:127.0.0.1:0", TO, "--set", "engine=warp"], "auto|splice"),
@@ -45,6 +51,7 @@ def test_wrong_usage_is_exit_2():
             (["tcp:127.0.0.1:0", TO, "--workers", "0"], "workers"),
             (["tcp:127.0.0.1:0", TO, "--workers", "many"], "workers"),
             (["--nonsense"], "nonsense"),
+            (["tcp:127.0.0.1:0", TO, "--set", "engine=of\ntwo lines"], r"of\?two lines"),
     ):
         refused(*args, code=2, says=says)
 
@@ -120,6 +127,21 @@ def test_transparent_without_the_right_is_exit_3_or_told():
 def test_a_descriptor_that_is_no_listener():
     for number in ("250", "2"):
         refused("fd:" + number, TO, code=1, says=r"fd:|descriptor|" + number)
+
+
+def test_options_that_the_system_refuses():
+    """At the start, with the route and what helps; not at the first connection or datagram."""
+    for ends, setting, says in (
+            (("tcp:127.0.0.1:0", TO), "interface=nowhere0", "route 1: .*nowhere0.*ip link"),
+            (("udp:127.0.0.1:0", "udp:127.0.0.1:9"), "interface=nowhere0",
+             "route 1: .*nowhere0.*ip link"),
+            (("tcp:127.0.0.1:0", TO), "congestion=none_such", "route 1: .*none_such.*sysctl"),
+            (("udp:127.0.0.1:0", "udp:127.0.0.1:9"), "source=192.0.2.1", "route 1: .*address")):
+        refused(*ends, "--set", setting, code=1, says=says)
+    if os.path.exists("/proc/sys/net/mptcp/enabled"):
+        code, text = run("timeout", "5", CULVERT, "relay", "tcp:127.0.0.1:0", TO,
+                         "--set", "mptcp=yes", "--set", "user_timeout=5s")
+        check(code == 124 or re.search("route 1: user_timeout.*mptcp.*remove", text), text)
 
 
 def test_an_access_log_that_cannot_be_written():
