@@ -58,7 +58,7 @@ static void release_target(struct flow *f)
 			f->dir[i].mode =
 				f->route->s.engine == ROUTE_ENGINE_SPLICE ? MODE_SPLICE : MODE_COPY;
 	}
-	e->inet = e->plain = e->file = false;
+	e->inet = e->plain = e->fifo = e->file = false;
 	e->readable = e->writable = e->hung_up = e->failed = e->urgent = false;
 	atomic_fetch_sub_explicit(&f->target->active, 1, memory_order_relaxed);
 	f->target = NULL;

@@ -19,6 +19,7 @@
 
 #include "base/log.h"
 #include "relay/flow.h"
+#include "relay/relay_internal.h"
 
 /* A file that connections append to now. */
 struct append {
@@ -87,7 +88,11 @@ void file_source(struct flow *f, unsigned int i)
 	struct stat st;
 
 	e->plain = e->readable = true;
-	e->file = fstat(e->fd, &st) == 0 && S_ISREG(st.st_mode);
+	e->fifo = e->file = false;
+	if (fstat(e->fd, &st) == 0) {
+		e->file = S_ISREG(st.st_mode);
+		e->fifo = S_ISFIFO(st.st_mode);
+	}
 	f->dir[i].mode = e->file ? MODE_SENDFILE : MODE_COPY;
 	f->dir[1 - i].mode = MODE_DISCARD;
 	/* Pages are read ahead of sendfile. */
@@ -152,9 +157,14 @@ static ssize_t used_room(struct flow *f, ssize_t n)
 		f->file_at += (uint64_t)n;
 		f->file_room -= (uint32_t)n;
 	}
-	if (n < 0 && err != EAGAIN && err != EINTR)
-		log_warn("route %s: %s: %s", f->route->s.name, f->target->settings->endpoint.name,
-			strerror(err));
+	/* A refused splice is no harm: copying will tell. EPIPE is a reader that left. */
+	if (n < 0 && err != EAGAIN && err != EINTR && err != EINVAL && err != EPIPE &&
+		loop_may_tell(f->loop))
+		log_warn("route %s: %s: %s; %s", f->route->s.name,
+			f->target->settings->endpoint.name, strerror(err),
+			err == ENOSPC || err == EDQUOT ? "make room there"
+			: err == EFBIG		       ? "it can't be larger: name another file"
+						       : "the kernel's log (dmesg) may say why");
 	errno = err;
 	return n;
 }

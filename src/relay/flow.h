@@ -20,6 +20,7 @@ struct end {
 	bool inet;    /* TCP: has a send queue to wait for and can be reset */
 	bool file;    /* not watched: always ready */
 	bool plain;   /* no socket: read and write, not recv and send */
+	bool fifo;    /* has an end of stream only behind a writer */
 	bool readable, writable;
 	bool hung_up; /* RDHUP or HUP seen: after the bytes comes the end */
 	bool failed;  /* ERR seen: reading, or end_error, will tell */

@@ -175,12 +175,18 @@ static const char *remedy(int err)
 	}
 }
 
+bool loop_may_tell(struct loop *loop)
+{
+	if (loop->told_ns && loop->now_ns < loop->told_ns + LOG_EVERY_NS)
+		return false;
+	loop->told_ns = loop->now_ns;
+	return true;
+}
+
 void loop_exhausted(struct loop *loop, const char *call, int err)
 {
-	if (loop->exhausted_ns && loop->now_ns < loop->exhausted_ns + LOG_EVERY_NS)
-		return;
-	loop->exhausted_ns = loop->now_ns;
-	log_error("relay: %s: %s; %s", call, strerrordesc_np(err), remedy(err));
+	if (loop_may_tell(loop))
+		log_error("relay: %s: %s; %s", call, strerrordesc_np(err), remedy(err));
 }
 
 bool route_admits(const struct route_settings *s, const struct sockaddr *client)

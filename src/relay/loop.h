@@ -55,7 +55,7 @@ struct loop {
 	struct probe *probes;
 	struct udp *udps;
 	struct session *dead_sessions;
-	uint64_t exhausted_ns;
+	uint64_t told_ns; /* when the log last heard of what connections meet; 0 */
 
 	_Atomic(struct message *) inbox; /* pushed by any thread, newest first */
 	_Atomic uint32_t load;		 /* connections here or on their way; any thread */

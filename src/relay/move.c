@@ -362,6 +362,10 @@ static enum step copy(struct flow *f, unsigned int i, uint64_t most)
 		source->readable = false;
 		return STEP_WAIT;
 	}
+	if (n == 0 && source->fifo && !source->hung_up) { /* nobody has come to write yet */
+		source->readable = false;
+		return STEP_WAIT;
+	}
 	if (n <= 0) {
 		source_ended(f, i, n < 0 ? errno : 0);
 		return STEP_WAIT;

@@ -31,5 +31,7 @@ static inline uint64_t relay_load(struct relay *relay)
 
 /* Trouble on this machine says nothing about the target. */
 bool loop_is_to_blame(int err);
-/* Says, at most every 10 s, that this machine refused a system call, and what helps. */
+/* Whether it is time for another line about what connections meet: at most every 10 s. */
+bool loop_may_tell(struct loop *loop);
+/* Says, at most as often, that this machine refused a system call, and what helps. */
 void loop_exhausted(struct loop *loop, const char *call, int err);

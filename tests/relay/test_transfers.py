@@ -6,8 +6,9 @@ import socket
 import threading
 import time
 
-from harness import (CULVERT, LONG, Listener, Relay, Server, check, connect, equal, eventually,
-                     load, main, path, receive_all, reset, try_connection)
+from harness import (CULVERT, LONG, Listener, Relay, Server, check, connect, ended, equal,
+                     eventually, load, main, path, receive_all, reset, try_connection,
+                     wait_readable)
 
 KINDS = ("tcp4", "tcp6", "unix", "abstract")
 SIZES = ("0", "1", "100", "1448", "64k", "8M") + (("64M",) if LONG else ())
@@ -215,6 +216,38 @@ def test_pipe_as_target():
     reader.join(20)
     check(got and got[0] == data, f"the pipe's reader got {len(got[0]) if got else 'nothing'}")
     relay.stop()
+
+
+def test_a_fifo_is_sent_when_it_has_a_writer():
+    """A client that is there first waits; it has what the writer writes, and then the end."""
+    name = path("fifo")
+    os.mkfifo(name)
+    data = os.urandom(300_000)
+    for engine in ("splice", "copy", "auto"):
+        relay = Relay("tcp:127.0.0.1:0", f"file:{name}", engine=engine)
+        for written in (data, b""):
+            s = relay.connect()
+            check(not wait_readable(s, 0.2), f"{engine}: neither bytes nor an end before a writer")
+            relay.quiet(what=f": {engine}, no writer")
+            with open(name, "wb") as f:  # would wait for ever, did the relay not read
+                f.write(written)
+            check(receive_all(s) == written, f"{engine}: what was written")
+            s.close()
+        relay.stop()
+
+
+def test_a_full_disk_is_told_once():
+    for engine in ("splice", "copy"):
+        relay = Relay("tcp:127.0.0.1:0", "file:/dev/full?append", engine=engine)
+        for _ in range(20):
+            s = relay.connect()
+            s.sendall(bytes(10))
+            equal(ended(s), "reset", f"{engine}: nothing of it was kept")
+            s.close()
+        relay.stop()
+        equal(len(relay.logged("/dev/full: ")), 1, f"{engine}: {relay.err}")
+        check(relay.logged("/dev/full: No space left.*make room"), f"{engine}: {relay.err}")
+        equal(relay.totals()["reset_target"], 20, f"{engine}: ends counted")
 
 
 def test_inherited_listener():
