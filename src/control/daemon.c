@@ -121,6 +121,14 @@ static int wait_ms(const struct daemon *d, uint64_t now_ns)
 	return ms < 0 || (most >= 0 && most < ms) ? most : ms;
 }
 
+static void answer(struct daemon *d)
+{
+	if (d->unix_server)
+		server_run(d->unix_server);
+	if (d->http_server)
+		server_run(d->http_server);
+}
+
 static void loop(struct daemon *d)
 {
 	struct epoll_event events[8];
@@ -146,10 +154,9 @@ static void loop(struct daemon *d)
 			case SOURCE_HTTP: break; /* below */
 			}
 		}
-		if (d->unix_server)
-			server_run(d->unix_server);
-		if (d->http_server)
-			server_run(d->http_server);
+		answer(d);
+		while (!d->stopping && d->unix_server && server_change(d->unix_server))
+			answer(d);
 	}
 	log_info("stopping");
 	sd_notify(0, "STOPPING=1");

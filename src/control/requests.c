@@ -136,10 +136,10 @@ static void post_confirm(
 static const struct server_route all_routes[] = {
 	{"GET", "/status", get_status},
 	{"GET", "/metrics", get_metrics},
-	{"POST", "/reload", post_reload},
-	{"POST", "/attach", post_attach},
-	{"POST", "/detach", post_detach},
-	{"POST", "/confirm", post_confirm},
+	{"POST", "/reload", post_reload, .change = true},
+	{"POST", "/attach", post_attach, .change = true},
+	{"POST", "/detach", post_detach, .change = true},
+	{"POST", "/confirm", post_confirm, .change = true},
 	{NULL},
 };
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <microhttpd.h>
 #include <netdb.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,12 +17,15 @@
 /* Seconds after which a silent client is cut: a scrape takes milliseconds. */
 #define CLIENT_TIMEOUT_S 10
 #define CLIENTS_MAX	 64
+#define LAST_RUNS	 10 /* to send the last replies */
 
 struct server {
 	struct MHD_Daemon *daemon;
 	int fd; /* epoll, owned by the daemon */
 	const struct server_route *routes;
 	void *ctx;
+	struct change *first, **last; /* those that wait their turn */
+	uint32_t n_changes;	      /* those that are not answered yet */
 	bool read_only;
 	unsigned int tcp_port;
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
@@ -29,6 +33,14 @@ struct server {
 
 struct server_request {
 	struct MHD_Connection *connection;
+};
+
+/* A connection's; it rests from the request to the reply. */
+struct change {
+	struct server_request request;
+	const struct server_route *route;
+	struct server_reply reply;
+	struct change *next;
 };
 
 const char *server_request_arg(const struct server_request *request, const char *key)
@@ -105,21 +117,89 @@ static enum MHD_Result send_reply(struct MHD_Connection *connection, struct serv
 	return result;
 }
 
-static void route(struct server *s, const struct server_request *request, const char *method,
-	const char *path, struct server_reply *reply)
+/* NULL: there is none, which the reply says. */
+static const struct server_route *find(
+	struct server *s, const char *method, const char *path, struct server_reply *reply)
 {
 	if (s->read_only && strcmp(method, "GET") != 0) {
 		server_reply_text(reply, MHD_HTTP_FORBIDDEN,
 			"changes are made over the control socket, not over TCP");
-		return;
+		return NULL;
 	}
 	for (const struct server_route *r = s->routes; r->method; r++) {
-		if (strcmp(r->path, path) == 0 && strcmp(r->method, method) == 0) {
-			r->handle(s->ctx, request, reply);
-			return;
-		}
+		if (strcmp(r->path, path) == 0 && strcmp(r->method, method) == 0)
+			return r;
 	}
 	server_reply_text(reply, MHD_HTTP_NOT_FOUND, "nothing answers to %s %s", method, path);
+	return NULL;
+}
+
+static char seen; /* the state of a connection whose headers are there */
+
+static enum MHD_Result wait_turn(struct server *s, struct MHD_Connection *connection,
+	const struct server_route *route, void **state)
+{
+	struct change *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return MHD_NO;
+	c->request.connection = connection;
+	c->route = route;
+	*s->last = c;
+	s->last = &c->next;
+	s->n_changes++;
+	*state = c;
+	MHD_suspend_connection(connection);
+	return MHD_YES;
+}
+
+/* Both ways: who has only said all still listens. */
+static bool has_gone(struct MHD_Connection *connection)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+	struct pollfd p = {.fd = info ? info->connect_fd : -1};
+
+	return poll(&p, 1, 0) > 0 && p.revents & (POLLHUP | POLLERR);
+}
+
+/* The oldest one that waits, or NULL. */
+static struct change *take(struct server *s)
+{
+	struct change *c = s->first;
+
+	if (c)
+		s->first = c->next;
+	if (!s->first)
+		s->last = &s->first;
+	return c;
+}
+
+bool server_change(struct server *s)
+{
+	struct change *c = take(s);
+
+	if (!c)
+		return false;
+	c->reply.code = MHD_HTTP_OK;
+	if (!has_gone(c->request.connection))
+		c->route->handle(s->ctx, &c->request, &c->reply);
+	MHD_resume_connection(c->request.connection);
+	return true;
+}
+
+static void on_completed(void *ctx, struct MHD_Connection *connection, void **state,
+	enum MHD_RequestTerminationCode how)
+{
+	struct server *s = ctx;
+	struct change *c = *state;
+
+	if (!c || *state == &seen)
+		return;
+	free(c->reply.body);
+	free(c);
+	*state = NULL;
+	s->n_changes--;
 }
 
 static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, const char *path,
@@ -127,7 +207,8 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, 
 {
 	struct server_request request = {.connection = connection};
 	struct server_reply reply = {.code = MHD_HTTP_OK};
-	static char seen;
+	const struct server_route *route;
+	struct change *made;
 
 	/* libmicrohttpd calls first when the headers are there, then for the body, then to be
 	 * answered: arguments come in the address, so a body is read and not looked at. */
@@ -139,7 +220,17 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, 
 		*body_size = 0;
 		return MHD_YES;
 	}
-	route(ctx, &request, method, path, &reply);
+	if (*state != &seen) {
+		made = *state;
+		reply = made->reply;
+		made->reply.body = NULL;
+		return send_reply(connection, &reply);
+	}
+	route = find(ctx, method, path, &reply);
+	if (route && route->change)
+		return wait_turn(ctx, connection, route, state);
+	if (route)
+		route->handle(((struct server *)ctx)->ctx, &request, &reply);
 	return send_reply(connection, &reply);
 }
 
@@ -148,10 +239,12 @@ static int start(int listener, struct server *s, struct reason *ret_reason)
 {
 	const union MHD_DaemonInfo *info;
 
-	s->daemon = MHD_start_daemon(MHD_USE_EPOLL, 0, NULL, NULL, on_request, s,
-		MHD_OPTION_LISTEN_SOCKET, listener, MHD_OPTION_CONNECTION_TIMEOUT,
+	s->last = &s->first;
+	s->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL,
+		on_request, s, MHD_OPTION_LISTEN_SOCKET, listener, MHD_OPTION_CONNECTION_TIMEOUT,
 		(unsigned int)CLIENT_TIMEOUT_S, MHD_OPTION_CONNECTION_LIMIT,
-		(unsigned int)CLIENTS_MAX, MHD_OPTION_END);
+		(unsigned int)CLIENTS_MAX, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
+		MHD_OPTION_END);
 	if (!s->daemon) {
 		close(listener);
 		return reason_set(ret_reason, -ENOMEM, NULL, "can't start the HTTP server");
@@ -361,8 +454,16 @@ unsigned int server_tcp_port(const struct server *s)
 
 void server_close(struct server *s)
 {
+	struct change *c;
+
 	if (!s)
 		return;
+	while ((c = take(s))) {
+		server_reply_text(&c->reply, MHD_HTTP_SERVICE_UNAVAILABLE, "culvert is stopping");
+		MHD_resume_connection(c->request.connection);
+	}
+	for (int i = 0; s->daemon && s->n_changes && i < LAST_RUNS; i++)
+		(void)MHD_run(s->daemon);
 	if (s->daemon)
 		MHD_stop_daemon(s->daemon); /* closes the listening socket too */
 	if (s->path[0])

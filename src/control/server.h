@@ -1,7 +1,8 @@
 /*
  * HTTP over the control socket (unix, mode 0600: whoever opens it may do everything) and over TCP
  * (reading only). No thread: the owner polls server_fd() and calls server_run(), so that every
- * handler runs on the control thread.
+ * handler runs on the control thread. Changes wait their turn, which is server_change(): whoever
+ * reads is answered by server_run() while one is made.
  */
 #pragma once
 
@@ -23,6 +24,7 @@ struct server_route {
 	const char *method; /* "GET", "POST" */
 	const char *path;   /* "/status" */
 	void (*handle)(void *ctx, const struct server_request *request, struct server_reply *reply);
+	bool change; /* it waits its turn */
 };
 
 /* The value of ?key=..., or NULL; valid during the handler. */
@@ -46,6 +48,9 @@ int server_open_tcp(const char *address, const struct server_route *routes, void
 int server_fd(const struct server *s);
 /* Handles what has come; call it when server_fd() is readable and about once a second. */
 void server_run(struct server *s);
+/* Makes the change that has waited longest, unless its client has gone meanwhile. Its handler may
+ * call server_run(). False: none waits. */
+bool server_change(struct server *s);
 /* The TCP port that was bound (the kernel chooses for port 0); 0 for a unix socket. */
 unsigned int server_tcp_port(const struct server *s);
 /* Takes NULL; removes its socket file. */

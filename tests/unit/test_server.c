@@ -30,10 +30,34 @@ static void on_refuse(void *ctx, const struct server_request *request, struct se
 	server_reply_text(reply, 400, "no");
 }
 
+/* What a change found while it was made. */
+struct changing {
+	struct server *s;
+	const char *path;
+	int made;
+};
+
+static int request(struct server *s, const char *socket, const char *method, const char *path,
+	char **ret_text);
+
+/* Whoever reads is answered while it is made; another change is not. */
+static void on_change(void *ctx, const struct server_request *request_, struct server_reply *reply)
+{
+	struct changing *c = ctx;
+	char *text;
+
+	c->made++;
+	assert_int_equal(request(c->s, c->path, "GET", "/echo?word=hi", &text), EXIT_CODE_DONE);
+	assert_string_equal(text, "hi\n");
+	free(text);
+	server_reply_text(reply, 200, "%s", server_request_arg(request_, "word"));
+}
+
 static const struct server_route routes[] = {
 	{"GET", "/echo", on_echo},
 	{"POST", "/echo", on_echo},
 	{"POST", "/refuse", on_refuse},
+	{"POST", "/change", on_change, .change = true},
 	{0},
 };
 
@@ -113,6 +137,70 @@ static void stale_is_replaced_busy_is_not(void **state)
 	assert_int_equal(server_open_unix(path, routes, NULL, &second, &r), -EADDRINUSE);
 	assert_non_null(strstr(r.what, "another culvert"));
 	server_close(first);
+}
+
+/* Without waiting for the answer. */
+static int post(const char *line)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	char text[128];
+	int n = snprintf(text, sizeof(text), "POST %s HTTP/1.0\r\nContent-Length: 0\r\n\r\n", line);
+
+	strcpy(address.sun_path, path);
+	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(send(fd, text, (size_t)n, 0), n);
+	return fd;
+}
+
+static void run_often(struct server *s)
+{
+	for (int i = 0; i < 20; i++)
+		server_run(s);
+}
+
+static void expect_answer(int fd, const char *code, const char *word)
+{
+	char text[1024] = "";
+
+	assert_true(recv(fd, text, sizeof(text) - 1, MSG_DONTWAIT) > 0);
+	assert_non_null(strstr(text, code));
+	assert_non_null(strstr(text, word));
+	close(fd);
+}
+
+static void changes_wait_their_turn(void **state)
+{
+	struct changing c = {.path = path};
+	int one, gone, half, two, late;
+	struct reason r;
+
+	assert_int_equal(server_open_unix(path, routes, &c, &c.s, &r), 0);
+	assert_false(server_change(c.s));
+	one = post("/change?word=one");
+	gone = post("/change?word=gone");
+	half = post("/change?word=half");
+	two = post("/change?word=two");
+	late = post("/change?word=late");
+	run_often(c.s);
+	assert_int_equal(c.made, 0);
+	assert_true(server_change(c.s));
+	assert_int_equal(c.made, 1);
+	close(gone);
+	assert_true(server_change(c.s));
+	assert_int_equal(c.made, 1);
+	assert_int_equal(shutdown(half, SHUT_WR), 0); /* it has said all, and may listen */
+	assert_true(server_change(c.s));
+	assert_int_equal(c.made, 2);
+	close(half);
+	assert_true(server_change(c.s));
+	assert_int_equal(c.made, 3);
+	run_often(c.s);
+	expect_answer(one, " 200 ", "\r\n\r\none\n");
+	expect_answer(two, " 200 ", "\r\n\r\ntwo\n");
+	server_close(c.s);
+	assert_int_equal(c.made, 3);
+	expect_answer(late, " 503 ", "culvert is stopping");
 }
 
 /* A slip of --socket must not cost a file. */
@@ -206,6 +294,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(answers_and_exit_codes),
+		cmocka_unit_test(changes_wait_their_turn),
 		cmocka_unit_test(stale_is_replaced_busy_is_not),
 		cmocka_unit_test(what_is_no_socket_stays),
 		cmocka_unit_test(folder_must_be_there),
