@@ -107,9 +107,10 @@ static const char *rate(char *buf, size_t size, uint64_t now, uint64_t before, d
 	return buf;
 }
 
+/* Or about to be, or to be open. */
 static bool is_closed(struct json_object *port)
 {
-	return strcmp(text(port, "mode"), "closed") == 0;
+	return !text(port, "engine")[0];
 }
 
 static void print_why(FILE *to, struct json_object *port)
@@ -125,8 +126,8 @@ static void print_port(FILE *to, struct json_object *ports, struct json_object *
 	char rx[16], tx[16], rx_bits[16], tx_bits[16];
 
 	if (is_closed(port)) { /* it has no queues, so nothing to count */
-		fprintf(to, "%-12s %-15s %-7s %-10s %-5s closed: ", text(port, "name"),
-			text(port, "device"), "-", "-", text(port, "link"));
+		fprintf(to, "%-12s %-15s %-7s %-10s %-5s %s: ", text(port, "name"),
+			text(port, "device"), "-", "-", text(port, "link"), text(port, "mode"));
 		print_why(to, port);
 		return;
 	}

@@ -36,12 +36,17 @@ void beside_free(struct daemon *d)
 	d->lent = (struct memory){0};
 }
 
-static void lend(struct daemon *d, const struct plan_port *plan, uint32_t n_a_queue)
+/* Queues that a worker has of it, at most. */
+static uint32_t queues_each(const struct daemon *d, uint32_t idx)
 {
-	uint32_t queues = (plan->queues + d->n_workers - 1) / d->n_workers;
+	return (d->ports[idx].plan.queues + d->n_workers - 1) / d->n_workers;
+}
 
+/* n slots of every worker's, or as many as are free. */
+static void lend(struct daemon *d, uint32_t n)
+{
 	for (uint32_t i = 0; i < d->lent.n_pools; i++)
-		pool_lend(&d->memory.pools[i], &d->lent.pools[i], queues * n_a_queue);
+		pool_lend(&d->memory.pools[i], &d->lent.pools[i], n);
 }
 
 static void take_back(struct daemon *d)
@@ -60,36 +65,61 @@ static void set_pools(struct port *port, const struct memory *from, const struct
 	}
 }
 
+/* Before the start and at the end there is nobody to wait for. */
+static bool workers_run(const struct daemon *d)
+{
+	return d->started_ns && !d->stopping;
+}
+
 int beside_open(struct daemon *d, uint32_t idx, struct reason *r)
 {
 	struct daemon_port *p = &d->ports[idx];
+	bool beside = workers_run(d);
 	int err;
 
-	p->apart = true;
-	workers_pause(d);
-	lend(d, &p->plan, p->plan.settings.rx_ring);
-	workers_resume(d);
+	if (d->stopping)
+		return reason_set(r, -ECANCELED, NULL, "culvert is stopping");
+	p->apart = beside;
+	if (beside)
+		workers_pause(d);
+	lend(d, beside ? queues_each(d, idx) * p->plan.settings.rx_ring : d->slots);
+	if (beside)
+		workers_resume(d);
 	err = port_open(d, idx, &d->lent, r);
-	workers_pause(d);
+	if (d->hung)
+		return err; /* what is lent stays with it */
+	if (beside)
+		workers_pause(d);
 	set_pools(p->port, &d->lent, &d->memory);
 	take_back(d);
-	workers_resume(d);
+	if (beside)
+		workers_resume(d);
 	return err;
 }
 
 void beside_close(struct daemon *d, uint32_t idx)
 {
 	struct daemon_port *p = &d->ports[idx];
+	bool beside = workers_run(d);
 
 	p->apart = true;
 	workers_pause(d);
-	lend(d, &p->plan, BATCH_SIZE); /* for what comes while what waits is counted */
+	if (d->hung) { /* it has what is lent; and this is the end */
+		port_close(d, idx);
+		return;
+	}
+	lend(d, queues_each(d, idx) * BATCH_SIZE); /* for what comes while what waits is counted */
 	set_pools(p->port, &d->memory, &d->lent);
-	workers_resume(d);
+	if (beside)
+		workers_resume(d);
 	port_close(d, idx);
-	workers_pause(d);
+	if (d->hung)
+		return;
+	if (beside)
+		workers_pause(d);
 	take_back(d);
-	workers_resume(d);
+	if (beside)
+		workers_resume(d);
 }
 
 void beside_join(struct daemon *d)

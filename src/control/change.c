@@ -207,6 +207,8 @@ static int change_ports(struct daemon *d, struct config *c, struct reason *r)
 		return err;
 	drop_ports(d, c);
 	err = add_ports(d, c, &plan, false, r);
+	if (err && d->stopping)
+		return err; /* all ports are closed soon */
 	if (err) {
 		drop_ports(d, d->config);
 		if (plan_of(d, d->config, true, &old_plan, &ignored) == 0)

@@ -2,6 +2,7 @@
 #include "control/daemon.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -23,6 +24,8 @@ enum source { SOURCE_SIGNAL, SOURCE_LINKS, SOURCE_SOCKET, SOURCE_HTTP, SOURCE_SE
 
 /* libmicrohttpd's own time-outs need a look now and then. */
 #define SERVERS_MS 1000
+/* For a driver to come back once culvert is to end. */
+#define HANG_NS (5 * SECOND_NS)
 
 static int watch(struct daemon *d, int fd, enum source source)
 {
@@ -53,6 +56,7 @@ static void reload(struct daemon *d)
 {
 	struct reason r = {0};
 
+	d->reload = false;
 	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu",
 		(unsigned long long)(daemon_now_ns() / 1000));
 	if (change_reload(d, &r))
@@ -66,19 +70,16 @@ static void read_signals(struct daemon *d)
 {
 	struct signalfd_siginfo info;
 	struct sigaction hangup = {.sa_handler = SIG_DFL};
-	bool hup = false;
 
 	sigaction(SIGHUP, NULL, &hangup);
 	while (read(d->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
 		if (info.ssi_signo != SIGHUP)
 			d->stopping = true;
 		else if (d->options->config_file)
-			hup = true;
+			d->reload = true;
 		else if (hangup.sa_handler != SIG_IGN) /* nohup(1) */
 			d->stopping = true; /* nothing to read again: the terminal is gone */
 	}
-	if (hup && !d->stopping)
-		reload(d);
 }
 
 /* Carriers may be away for seconds after XDP was attached. */
@@ -129,22 +130,55 @@ static void answer(struct daemon *d)
 		server_run(d->http_server);
 }
 
+bool daemon_await(struct daemon *d, int fd)
+{
+	struct pollfd fds[] = {
+		{.fd = fd, .events = POLLIN},
+		{.fd = d->signal_fd, .events = POLLIN},
+		{.fd = d->unix_server ? server_fd(d->unix_server) : -1, .events = POLLIN},
+		{.fd = d->http_server ? server_fd(d->http_server) : -1, .events = POLLIN},
+	};
+	uint64_t until_ns = d->stopping ? daemon_now_ns() + HANG_NS : UINT64_MAX;
+
+	while (!fds[0].revents && daemon_now_ns() < until_ns) {
+		bool impatient = d->stopping;
+
+		(void)poll(fds, sizeof(fds) / sizeof(fds[0]), SERVERS_MS);
+		if (fds[1].revents)
+			read_signals(d);
+		if (fds[1].revents && impatient)
+			break; /* a second one */
+		if (d->stopping && !impatient)
+			until_ns = daemon_now_ns() + HANG_NS;
+		answer(d);
+	}
+	return fds[0].revents;
+}
+
+/* What is due by now. */
+static void look_after(struct daemon *d, uint64_t now_ns)
+{
+	links_retry(d, now_ns);
+	if (d->stopping)
+		return;
+	links_poll(d);
+	if (!d->ready)
+		links_refresh(d);
+	change_expire(d, now_ns);
+	fast_path_check(d, now_ns);
+	check_ready(d, now_ns);
+}
+
 static void loop(struct daemon *d)
 {
 	struct epoll_event events[8];
 
 	while (!d->stopping) {
-		uint64_t now_ns = daemon_now_ns();
 		int n;
 
-		links_retry(d, now_ns);
-		links_poll(d);
-		if (!d->ready)
-			links_refresh(d);
-		change_expire(d, now_ns);
-		fast_path_check(d, now_ns);
-		check_ready(d, now_ns);
-		n = epoll_wait(d->epoll_fd, events, 8, wait_ms(d, daemon_now_ns()));
+		look_after(d, daemon_now_ns());
+		n = epoll_wait(d->epoll_fd, events, 8,
+			d->stopping || d->reload ? 0 : wait_ms(d, daemon_now_ns()));
 		for (int i = 0; i < n; i++) {
 			switch ((enum source)events[i].data.u32) {
 			case SOURCE_SIGNAL: read_signals(d); break;
@@ -154,13 +188,16 @@ static void loop(struct daemon *d)
 			case SOURCE_HTTP: break; /* below */
 			}
 		}
+		if (d->reload && !d->stopping)
+			reload(d);
 		answer(d);
 		while (!d->stopping && d->unix_server && server_change(d->unix_server))
 			answer(d);
 	}
-	log_info("stopping");
-	sd_notify(0, "STOPPING=1");
 }
+
+/* What a driver that hangs may touch, until the process ends. */
+static struct daemon *volatile left_behind;
 
 int daemon_run(struct config *c, const struct daemon_options *o, struct reason *r)
 {
@@ -193,6 +230,12 @@ int daemon_run(struct config *c, const struct daemon_options *o, struct reason *
 		reason_set(r, err, NULL, "no event loop: %s", strerror(-err));
 	if (!err)
 		loop(d);
+	if (err == -ECANCELED && d->stopping)
+		err = 0; /* told to while it started */
+	if (!err) {
+		log_info("stopping");
+		sd_notify(0, "STOPPING=1");
+	}
 	daemon_stop(d);
 	if (!err && d->unsent)
 		err = -EIO;
@@ -205,6 +248,9 @@ int daemon_run(struct config *c, const struct daemon_options *o, struct reason *
 		close(d->epoll_fd);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	config_free(d->config);
-	free(d);
+	if (d->hung)
+		left_behind = d;
+	else
+		free(d);
 	return err;
 }

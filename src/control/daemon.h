@@ -1,8 +1,8 @@
 /*
  * The running daemon: birth and death in order, and one loop between them.
  *
- * Everything in src/control is called by the one control thread; workers and the relay have
- * threads of their own.
+ * Everything in src/control is called by the one control thread, but for the calls that drivers.c
+ * makes of an engine; workers and the relay have threads of their own.
  */
 #pragma once
 

@@ -211,7 +211,7 @@ static void retry(struct daemon *d, uint32_t idx, uint64_t now_ns)
 
 void links_retry(struct daemon *d, uint64_t now_ns)
 {
-	for (uint32_t i = 0; i < PORTS_MAX; i++) {
+	for (uint32_t i = 0; i < PORTS_MAX && !d->stopping; i++) {
 		struct daemon_port *p = &d->ports[i];
 
 		if (p->used && !p->port && p->retry_ns && p->retry_ns <= now_ns)

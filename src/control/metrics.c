@@ -167,7 +167,7 @@ static void modes(const struct daemon *d, FILE *to)
 			"culvert_port_mode{port=\"%s\",engine=\"%s\",mode=\"%s\",reason=\"%s\"} "
 			"1\n",
 			label(name, sizeof(name), dp->asked.name), p ? p->engine->name : "",
-			p ? port_mode_name(p->mode) : "closed",
+			status_mode(dp),
 			label(reason, sizeof(reason), p ? p->step_down.what : dp->closed.what));
 	}
 	head(to, "culvert_port_up", "gauge", "1: the port is open and has a carrier.");
@@ -185,7 +185,7 @@ static void frames(const struct daemon *d, FILE *to)
 	for (uint32_t w = 0; w < d->n_workers; w++) {
 		struct status_frames f;
 
-		status_frames_read(&d->memory, w, &f);
+		status_frames_read(d, w, &f);
 		for (int h = 0; h < HOLDER_COUNT; h++)
 			fprintf(to, "culvert_frames{worker=\"%" PRIu32 "\",holder=\"%s\"} %u\n", w,
 				holder_name((enum holder)h), f.held[h]);
@@ -194,7 +194,7 @@ static void frames(const struct daemon *d, FILE *to)
 	for (uint32_t w = 0; w < d->n_workers; w++) {
 		struct status_frames f;
 
-		status_frames_read(&d->memory, w, &f);
+		status_frames_read(d, w, &f);
 		fprintf(to, "culvert_frames_lost{worker=\"%" PRIu32 "\"} %" PRId64 "\n", w, f.lost);
 	}
 }

@@ -178,15 +178,17 @@ static int refused(const struct daemon_port *p, int err, const struct reason *wh
 		r, err, remedy, "port %s (%s): %s", p->asked.name, p->asked.device, why->what);
 }
 
-static int engine_open(
-	struct daemon_port *p, uint32_t ifindex, const struct memory *m, struct reason *r)
+static int engine_open(struct daemon *d, struct daemon_port *p, uint32_t ifindex,
+	const struct memory *m, struct reason *r)
 {
 	struct port_settings s = p->plan.settings;
 	struct culvert_host_address *list;
 	int err = read_addresses(&p->plan, ifindex, &list, &s.n_host_addresses, r);
 
 	s.host_addresses = list;
-	if (!err)
+	if (!err && p->plan.engine->may_hang)
+		err = driver_open(d, p, &s, m, r);
+	else if (!err)
 		err = p->plan.engine->open(&s, m, &p->port, r);
 	free(list);
 	return err;
@@ -211,7 +213,7 @@ int port_open(struct daemon *d, uint32_t idx, const struct memory *m, struct rea
 		if (err)
 			return refused(p, err, &why, r);
 	}
-	err = engine_open(p, link.ifindex, m, &why);
+	err = engine_open(d, p, link.ifindex, m, &why);
 	if (err) {
 		p->port = NULL;
 		refused(p, err, &why, r);
@@ -272,16 +274,22 @@ void port_close(struct daemon *d, uint32_t idx)
 {
 	struct daemon_port *p = &d->ports[idx];
 	struct reason why = {0};
+	bool hung;
 
 	fast_path_stop(d, idx);
-	if (p->port) {
-		if (p->port->engine->stop)
-			p->port->engine->stop(p->port);
-		if (d->started_ns)
-			log_totals(p);
+	/* Where a driver hangs, others of its kind may wait for what it holds: the process's end
+	 * closes them. */
+	hung = p->port && p->port->engine == d->hung;
+	if (p->port && !hung && p->port->engine->stop)
+		p->port->engine->stop(p->port);
+	if (p->port && d->started_ns)
+		log_totals(p);
+	if (p->port && !hung && p->port->engine->may_hang)
+		driver_close(d, p);
+	else if (p->port && !hung)
 		p->port->engine->close(p->port);
-	}
-	p->port = NULL;
+	if (!hung)
+		p->port = NULL;
 	p->link = PORT_LINK_DOWN;
 	if (host_settings_restore(p->changes, &why))
 		log_reason(LOG_LEVEL_WARN, p->asked.name, &why);

@@ -68,7 +68,7 @@ static void close_ports(struct daemon *d)
 	workers_pause(d);
 	for (uint32_t i = PORTS_MAX; i-- > 0;) {
 		if (d->ports[i].used)
-			port_close(d, i);
+			beside_close(d, i);
 	}
 }
 
@@ -85,7 +85,7 @@ static int open_ports(struct daemon *d, bool *ret_unavailable, struct reason *r)
 
 		if (!d->ports[i].used)
 			continue;
-		e = port_open(d, i, &d->memory, &why);
+		e = beside_open(d, i, &why);
 		if (e == -ENOTCONN)
 			links_await_peer(d, i, &why);
 		if (!e || e == -ENOTCONN) {
@@ -225,14 +225,16 @@ void daemon_stop(struct daemon *d)
 	if (d->workers && frames) {
 		workers_pause(d);
 		close_ports(d);
-		if (d->started_ns)
+		if (d->started_ns && !d->hung)
 			check_frame_law(d);
 	}
 	requests_close(d);
 	config_free(d->before_trial);
 	workers_free(d);
-	beside_free(d);
-	memory_free(&d->memory);
+	if (!d->hung) {
+		beside_free(d);
+		memory_free(&d->memory);
+	}
 	host_monitor_close(d->monitor);
 	d->monitor = NULL;
 }

@@ -35,8 +35,9 @@ struct daemon_port {
 	struct reason fast_path;     /* why the kernel doesn't forward by itself; empty: it does */
 	uint64_t fast_path_retry_ns; /* after a redirect failed; 0: none has */
 	uint32_t mtu;		     /* of the interface, bytes; 0: none */
-	bool awaited; /* had a carrier before it was opened, and must have it again */
-	bool apart;   /* open, but no worker polls it: its pools are others, or its peer is */
+	bool awaited;	/* had a carrier before it was opened, and must have it again */
+	bool apart;	/* open, but no worker polls it: its pools are others, or its peer is */
+	const char *at; /* "opening", "closing": its driver is at it; NULL: it is not */
 };
 
 struct daemon {
@@ -60,6 +61,10 @@ struct daemon {
 	uint64_t fast_path_check_ns; /* next look */
 	bool ready;
 	bool stopping;
+	bool reload; /* is due: SIGHUP came */
+	/* NULL, or whose driver did not come back when culvert was to end: its thread is left
+	 * behind (drivers.c), with all that it may touch. */
+	const struct engine_ops *hung;
 	uint32_t unsent; /* files that were not delivered, with config->once; each is logged */
 	/* A trial: undone when nobody confirms it. */
 	struct config *before_trial; /* NULL: none */
@@ -95,14 +100,27 @@ void port_addresses(struct daemon *d, uint32_t idx);
 int port_by_ifindex(const struct daemon *d, uint32_t ifindex);
 int port_by_name(const struct daemon *d, const char *name_or_device);
 
+/* drivers.c: those that may hang. */
+
+/* As the engine's open and close, of p->port. Where culvert is to end and the driver does not come
+ * back, d->hung is set, and open returns -ECANCELED. */
+void driver_close(struct daemon *d, struct daemon_port *p);
+int driver_open(struct daemon *d, struct daemon_port *p, const struct port_settings *s,
+	const struct memory *m, struct reason *r);
+
+/* daemon.c: signals and who only reads are answered until fd is readable. False: it is not, and
+ * culvert is to end. */
+bool daemon_await(struct daemon *d, int fd);
+
 /* beside.c: ports come and go while the workers go on with the others. */
 
 /* The pools to lend: after the memory was made, and before it is freed. */
 int beside_make(struct daemon *d, struct reason *r);
 void beside_free(struct daemon *d);
-/* Opened, the port is apart: its frames wait until beside_join. */
+/* Opened, the port is apart: its frames wait until beside_join; not so while no worker runs yet.
+ * -ECANCELED: culvert is to end. */
 int beside_open(struct daemon *d, uint32_t idx, struct reason *r);
-/* Takes a closed one. */
+/* Takes a closed one. At the end the workers stay where they are. */
 void beside_close(struct daemon *d, uint32_t idx);
 /* The workers get the ports and their peers as they are. */
 void beside_join(struct daemon *d);

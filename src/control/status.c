@@ -21,16 +21,16 @@ const char *const status_link_names[] = {
 	[PORT_LINK_GONE] = "gone",
 };
 
-void status_frames_read(const struct memory *m, unsigned int worker, struct status_frames *ret)
+void status_frames_read(const struct daemon *d, unsigned int worker, struct status_frames *ret)
 {
-	const struct pool *p = &m->pools[worker];
+	const struct pool *p = &d->lent.pools[worker];
 
 	for (int tries = 0; tries < FRAMES_READS; tries++) {
 		int64_t sum = 0;
 
 		*ret = (struct status_frames){.slots = p->slots};
 		for (int h = 0; h < HOLDER_COUNT; h++) {
-			ret->held[h] = atomic_load_explicit(&p->held[h], memory_order_relaxed);
+			ret->held[h] = pool_held(p, (enum holder)h);
 			sum += ret->held[h];
 		}
 		ret->lost = (int64_t)p->slots - sum;
@@ -56,6 +56,13 @@ const char *status_engine(const struct daemon *d)
 	if (engine && d->relay && relay_routes(d->relay) > 0)
 		return "mixed";
 	return engine ? engine : d->relay ? "relay" : "none";
+}
+
+const char *status_mode(const struct daemon_port *p)
+{
+	if (p->port)
+		return port_mode_name(p->port->mode);
+	return p->at ? p->at : "closed";
 }
 
 static void add_text(struct json_object *o, const char *key, const char *text)
@@ -122,7 +129,7 @@ static struct json_object *port_json(const struct daemon *d, const struct daemon
 	add_text(o, "name", dp->asked.name);
 	add_text(o, "device", dp->asked.device);
 	add_text(o, "engine", p ? p->engine->name : "");
-	add_text(o, "mode", p ? port_mode_name(p->mode) : "closed");
+	add_text(o, "mode", status_mode(dp));
 	add_text(o, "reason", why->what);
 	add_text(o, "remedy", why->remedy);
 	add_text(o, "link", status_link_names[dp->link]);
@@ -141,7 +148,7 @@ static struct json_object *frames_json(const struct daemon *d, uint32_t worker)
 	struct json_object *o = json_object_new_object();
 	struct status_frames f;
 
-	status_frames_read(&d->memory, worker, &f);
+	status_frames_read(d, worker, &f);
 	add_number(o, "worker", worker);
 	add_number(o, "slots", f.slots);
 	add_number(o, "free", f.held[HOLDER_FREE]);

@@ -2,8 +2,8 @@
  * The narrow interface of what moves frames: a life cycle per port, and the hot calls per queue.
  *
  * A port is a device; a queue is one of its hardware receive/transmit queue pairs and is owned
- * by exactly one worker. Life: probe -> open -> (queues are polled) -> close. Control makes every
- * life-cycle call from one thread, and only while no worker polls the port's queues.
+ * by exactly one worker. Life: probe -> open -> (queues are polled) -> close. Control makes these
+ * calls one after the other, and only while no worker polls the port's queues.
  * Layer: engines see base/ and frame/ only.
  */
 #pragma once
@@ -175,6 +175,10 @@ struct engine_ops {
 	/* Frames stop arriving; every slot goes back to its pool (bounded wait for completions).
 	 * Takes NULL. */
 	void (*close)(struct port *p);
+	/* Its drivers may keep open and close for long, or for ever: each is called in a thread of
+	 * its own, and control reads counters of other ports meanwhile. Not of an engine with
+	 * host_addresses. */
+	bool may_hang;
 	/* Kernel or driver counters of one queue: fills at most n, returns how many. */
 	uint32_t (*counters)(
 		const struct port *p, uint32_t queue, struct engine_counter *ret, uint32_t n);

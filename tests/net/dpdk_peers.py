@@ -1,9 +1,11 @@
 """Peers of memif and vhost-user ports that are not there yet, die, hang up and come back."""
+import contextlib
 import os
 import signal
 import socket
 import struct
 import subprocess
+import time
 
 import harness
 from harness import Culvert, expect, main, say, wait_for
@@ -177,36 +179,139 @@ def asked():
     m.unchanged()
 
 
-def opening():
-    """frames cross while a driver opens a port, for as long as that takes"""
-    m, f = two_hosts()
-    path = "/run/opening.sock"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+@contextlib.contextmanager
+def silent(path):
+    """A vhost-user back end that answers culvert's own question, and none of the driver's: yields
+    what waits until the driver has asked one."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         listener.bind(path)
+        stack.callback(os.unlink, path)
         listener.listen(8)
         listener.settimeout(harness.PATIENCE)
-        attach = subprocess.Popen([harness.OPTIONS.culvert, "attach",
-                                   f"dpdk:net_virtio_user0,path={path}", "--socket", f.socket],
-                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
         def asker():
             """Who connects, and what it asks (vhost-user: request, flags, size)."""
             s, _ = listener.accept()
+            stack.enter_context(s)
             return s, struct.unpack("<III", s.recv(12, socket.MSG_WAITALL))[0]
-        driver, request = asker()
-        while request == 1:  # culvert's own question for features; a driver says something else
-            driver.sendall(struct.pack("<IIIQ", 1, 5, 8, 1 << 32))  # VIRTIO_F_VERSION_1
-            driver.close()
+
+        def driver_waits():
             driver, request = asker()
-        with driver:
-            m.reachable()
-            expect(attach.poll() is None, "the driver does not wait")
-    attach.wait(harness.PATIENCE)
-    os.unlink(path)
+            while request == 1:  # features: culvert itself; a driver says something else first
+                driver.sendall(struct.pack("<IIIQ", 1, 5, 8, 1 << 32))  # VIRTIO_F_VERSION_1
+                driver.close()
+                driver, request = asker()
+        yield driver_waits
+
+
+def change(f, *words):
+    return subprocess.Popen([harness.OPTIONS.culvert, *words, "--socket", f.socket],
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def opening():
+    """while a driver opens a port frames cross and status is answered; another change waits"""
+    m, f = two_hosts()
+    path = "/run/opening.sock"
+    device = f"dpdk:net_virtio_user0,path={path}"
+    with silent(path) as driver_waits:
+        first = change(f, "attach", device)
+        driver_waits()
+        m.reachable()
+        expect(f.port(device)["mode"] == "opening", f.port(device))
+        expect("opening: its driver has not come back yet" in f.ask("status").stdout,
+               f.ask("status").stdout)
+        f.check_law()
+        second = change(f, "attach", "dpdk:net_null0")
+        gone = change(f, "attach", "dpdk:net_null1")
+        time.sleep(0.5)
+        gone.kill()
+        gone.wait()
+        m.reachable()
+        expect(first.poll() is None and second.poll() is None, "the driver does not wait")
+    first.communicate(timeout=harness.PATIENCE)
+    told = second.communicate(timeout=harness.PATIENCE)[0]
+    expect(second.returncode == 0 and "attached dpdk:net_null0" in told, told)
+    f.port("dpdk:net_null0")
+    expect(all(p["device"] != "dpdk:net_null1" for p in f.status()["ports"]),
+           "a change is made though who asked for it has gone")
     m.reachable()
-    f.check_law()
     f.end()
     m.unchanged()
 
 
-main(dies_and_returns, mute, asked, opening)
+def told_to_end(m, f, name, doing):
+    """SIGTERM while the driver of a port hangs."""
+    expect(f.port(name)["mode"] == doing, f.port(name))
+    began = time.monotonic()
+    f.stop(seconds=20)
+    say(f"ended after {time.monotonic() - began:.1f} s")
+    lines = [x for x in f.log().splitlines() if "has not come back" in x]
+    expect(len(lines) == 1 and f"port {name} (" in lines[0] and f"from {doing} it" in lines[0],
+           f.log())
+    expect("error:" not in f.log() and "Sanitizer" not in f.log(), f.log())
+    expect(not os.path.exists(f.socket), "the control socket is left")
+    m.unchanged()
+
+
+def ends():
+    """SIGTERM ends it while a driver opens a port, attached, at start and again, and never does"""
+    path = "/run/ends.sock"
+    device = f"dpdk:net_virtio_user0,path={path}"
+    with_it = config({"wan": packet("p0"), "lan": packet("p1"), "late": device}, (("wan", "lan"),))
+    m, f = two_hosts()
+    with silent(path) as driver_waits:
+        client = change(f, "attach", device)
+        driver_waits()
+        m.reachable()
+        told_to_end(m, f, device, "opening")
+        told = client.communicate(timeout=harness.PATIENCE)[0]
+        expect(client.returncode == 1 and "culvert is stopping" in told, told)
+    with silent(path) as driver_waits:
+        f = Culvert(with_it, ready=False)
+        driver_waits()
+        told_to_end(m, f, "late", "opening")
+    f = Culvert(with_it)
+    expect(f.port("late")["mode"] == "closed", f.port("late"))
+    with silent(path) as driver_waits:
+        driver_waits()
+        told_to_end(m, f, "late", "opening")
+
+
+def closing():
+    """a peer that hangs when its port is closed holds up neither frames nor status nor the end"""
+    path = "/run/closing.sock"
+    device = f"dpdk:net_virtio_user0,path={path}"
+    other = Culvert(config({"v": f"dpdk:net_vhost1,iface={path}", "n": "dpdk:net_null0"},
+                           (("v", "n"),)))
+    m, f = two_hosts()
+    for wakes in (True, False):
+        f.ask("attach", device)
+        wait_for("they are joined", lambda: f.port(device)["link"] == "up")
+        os.kill(other.pid, signal.SIGSTOP)
+        detach = change(f, "detach", device)
+        wait_for("it is closed", lambda: f.port(device)["mode"] == "closing")
+        m.reachable()
+        f.check_law()
+        expect(detach.poll() is None, "the driver does not wait")
+        if wakes:
+            os.kill(other.pid, signal.SIGCONT)
+            told = detach.communicate(timeout=harness.PATIENCE)[0]
+            expect(detach.returncode == 0, told)
+    told_to_end(m, f, device, "closing")
+    os.kill(other.pid, signal.SIGCONT)
+    with_it = config({"wan": packet("p0"), "xdp": "p1", "late": device}, (("wan", "late"),))
+    f = Culvert(with_it)
+    wait_for("they are joined", lambda: f.port("late")["link"] == "up")
+    os.kill(other.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    f.stop(seconds=20)
+    say(f"ended after {time.monotonic() - began:.1f} s")
+    expect("port late (" in f.log() and "has not come back from closing it" in f.log(), f.log())
+    m.unchanged()
+    os.kill(other.pid, signal.SIGCONT)
+    other.end()
+
+
+main(dies_and_returns, mute, asked, opening, ends, closing)

@@ -27,7 +27,7 @@
 #define WARNINGS_MAX	5	      /* lines a second */
 
 static bool started, huge_pages;
-static atomic_bool listening; /* written by control, read by who logs */
+static atomic_bool listening; /* written by who calls an engine, read by who logs */
 static char complaint[200];   /* written under DPDK's log stream lock while listening */
 
 bool eal_has_huge_pages(void)
@@ -75,8 +75,8 @@ static bool is_new(const char *line, int len)
 	return !same;
 }
 
-/* What control does is heard, and what drivers' own threads say of it. Workers, which go on with
- * other ports meanwhile, complain of those. */
+/* What control or its threads do is heard, and what drivers' own threads say of it. Workers, which
+ * go on with other ports meanwhile, complain of those. */
 static bool is_heard(void)
 {
 	unsigned int lcore = rte_lcore_id();

@@ -128,8 +128,8 @@ static int path_ask(const char *path)
 	return err;
 }
 
-/* virtio_user waits without end for a peer that hangs, and control with it: so it is asked for its
- * features first (vhost-user protocol: request, flags with the version, size; then 8 bytes). */
+/* virtio_user waits without end for a peer that hangs, and all changes with it: so it is asked for
+ * its features first (vhost-user protocol: request, flags with the version, size; then 8 bytes). */
 static bool vhost_user_answers(const char *path)
 {
 	const uint32_t get_features[3] = {1, 1, 0};

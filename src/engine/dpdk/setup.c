@@ -573,6 +573,7 @@ const struct engine_ops dpdk_engine = {
 	.claims = claims,
 	.probe = probe,
 	.open = open_port,
+	.may_hang = true,
 	.stop = stop_port,
 	.close = close_port,
 	.memory_take = memory_take,

@@ -20,8 +20,10 @@
 #define SLOTS_STRIDE (RTE_CACHE_LINE_SIZE + sizeof(struct rte_mbuf))
 
 struct slots {
-	struct pool *pool;    /* the worker's; NULL: free entry */
-	struct pool *control; /* that of control's thread: the same, or one beside it */
+	struct pool *pool; /* the worker's; NULL: free entry */
+	/* That of the thread that opens or closes ports: the same, or one beside it. Written by
+	 * that, read by control. */
+	_Atomic(struct pool *) control;
 	struct rte_mempool *mempool;
 	uint8_t *headers;  /* of the pool's first slot; SLOTS_STRIDE apart */
 	uint8_t *first;	   /* byte of the first slot */
@@ -33,8 +35,8 @@ struct slots {
 	uint32_t users; /* reservations; control's */
 };
 
-/* Control's, before what takes or gives mbufs in its thread: it does so with `pool`, which is the
- * worker's while that one stands still, or lies beside it. */
+/* Control's, or of a thread that it waits for, before what takes or gives mbufs there: it does so
+ * with `pool`, which is the worker's while that one stands still, or lies beside it. */
 void slots_use(struct slots *s, struct pool *pool);
 /* n slots of that pool, or of what it lies beside, for a queue that receives frames of up to `room`
  * bytes; control uses that pool from now on. Returns 0; -ENOBUFS: too few are left, -EMSGSIZE: a
@@ -49,7 +51,7 @@ uint32_t slots_in_use(const struct slots *s);
  * is not enough. */
 void *slots_memory_take(size_t size, int node);
 void slots_memory_give(void *base);
-/* This thread may use the pools from now on: it is a worker, or control (slots_use). */
+/* This thread may use the pools from now on: it is a worker, or has called slots_use. */
 void slots_enter(void);
 
 /* From now on its buffer begins where its slot does. */
