@@ -11,8 +11,10 @@
 #include "host/link.h"
 #include "host/stacked.h"
 
-/* The network device that a port's device is or stands on; "": none. */
-static const char *netdev_of(const char *device, char ret_netdev[16], uint32_t *ret_queues)
+/* The network device that a port's device is or stands on; "": none; NULL: there can be no such
+ * device, for this reason. */
+static const char *netdev_of(
+	const char *device, char ret_netdev[16], uint32_t *ret_queues, struct reason *r)
 {
 	const struct engine_ops *engine;
 
@@ -21,17 +23,19 @@ static const char *netdev_of(const char *device, char ret_netdev[16], uint32_t *
 		return device; /* alternative names too, which are longer */
 	ret_netdev[0] = '\0';
 	engine = engine_find(device, NULL);
-	if (engine && engine->describe)
-		engine->describe(device, ret_netdev, ret_queues);
+	if (engine && engine->describe && engine->describe(device, ret_netdev, ret_queues, r))
+		return NULL;
 	return ret_netdev;
 }
 
 bool port_is_on(const char *device, const char *netdev)
 {
+	const char *beneath;
 	char name[16];
 	uint32_t queues;
 
-	return strcmp(netdev_of(device, name, &queues), netdev) == 0;
+	beneath = netdev_of(device, name, &queues, NULL);
+	return beneath && strcmp(beneath, netdev) == 0;
 }
 
 int port_facts(const struct config_port *asked, struct plan_facts *ret_facts, struct reason *r)
@@ -44,7 +48,9 @@ int port_facts(const struct config_port *asked, struct plan_facts *ret_facts, st
 	int err;
 
 	*ret_facts = (struct plan_facts){0};
-	netdev = netdev_of(asked->device, name, &queues);
+	netdev = netdev_of(asked->device, name, &queues, &why);
+	if (!netdev)
+		return reason_set(r, -EINVAL, why.remedy, "port %s: %s", asked->name, why.what);
 	ret_facts->queues = queues;
 	if (!*netdev)
 		return 0;
@@ -205,7 +211,9 @@ int port_open(struct daemon *d, uint32_t idx, const struct memory *m, struct rea
 	uint32_t queues;
 	int err;
 
-	netdev = netdev_of(p->asked.device, name, &queues);
+	netdev = netdev_of(p->asked.device, name, &queues, &why);
+	if (!netdev)
+		return refused(p, -EINVAL, &why, r);
 	if (*netdev) {
 		err = host_link_get(netdev, &link, &why);
 		if (!err)

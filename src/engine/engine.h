@@ -189,8 +189,10 @@ struct engine_ops {
 	 * interface. */
 	int (*link)(struct port *p);
 	/* What the device's name alone tells: the network device beneath ("": none) and its queues
-	 * (0: not known). NULL: the device is a network device. */
-	void (*describe)(const char *device, char ret_netdev[16], uint32_t *ret_queues);
+	 * (0: not known). -EINVAL with the reason: it is wrong whatever the machine has. NULL: the
+	 * device is a network device. */
+	int (*describe)(const char *device, char ret_netdev[16], uint32_t *ret_queues,
+		struct reason *ret_reason);
 	/* The device's MTU is another now, bytes; no worker polls. NULL: it is what it was at open.
 	 */
 	void (*mtu_changed)(struct port *p, uint32_t mtu);

@@ -239,6 +239,7 @@ def cycles():
 def refused_live():
     """what can't be had while others forward says why, in one line, and they go on"""
     m = Machine(addresses=True)
+    run("ip", "link", "add", "p2", "type", "veth", "peer", "name", "p3")
     f = Culvert(config(packet("p0"), packet("p1")))
     other = Culvert(config("dpdk:net_memif0,role=server,socket=/run/memif.sock,"
                            "socket-abstract=no", "dpdk:net_vhost0,iface=/run/vhost.sock"))
@@ -249,7 +250,11 @@ def refused_live():
             ("dpdk:net_af_packet5,iface=lo,framesz=none", "is no size"),
             ("dpdk:net_nosuch5", "net_nosuch5"),
             ("dpdk:nosuch", "neither a PCI address nor a virtual device"),
-            ("dpdk:net_null5,nosuch=1", "net_null5"),
+            ("dpdk:net_null5,nosuch=1", "net_null5: there is no argument"),
+            ("dpdk:net_tap5,ifac=t5", "net_tap5: there is no argument"),
+            ("dpdk:net_vhost5", "net_vhost5 needs iface="),
+            ("dpdk:net_vhost5,iface=", "has no value"),
+            ("dpdk:net_af_packet5,iface=p2,framesz=100", "a multiple of the page"),
             ("dpdk:net_null5,mtu=no", "is no MTU"),
             ("dpdk:net_pcap5,rx_pcap=/nosuch", "net_pcap5"),
             ("dpdk:net_virtio_user5,path=/run/v.sock,server=1", "answer nobody"),
@@ -270,4 +275,28 @@ def refused_live():
     m.unchanged()
 
 
-main(only_when_wanted, on_one_cpu, huge_pages, idle, busy, links_and_counters, cycles, refused_live)
+def refused_reload():
+    """a mistake in a device's arguments is told by check and by a reload, and nothing is touched"""
+    m = Machine(addresses=True)
+    more = ("dpdk:net_tap0,iface=t0", "dpdk:net_null0")
+    f = Culvert(config(packet("p0"), packet("p1"), *more))
+    m.reachable()
+    tap = link("t0")["ifindex"]
+    for device in ("dpdk:net_tap0,ifac=t0", "dpdk:net_tap0,iface=", "dpdk:net_tap0,mtu=none"):
+        f.write(config(packet("p0"), packet("p1"), device, more[1]))
+        for asked in (run(harness.OPTIONS.culvert, "check", "--config", f.config, check=False),
+                      f.ask("reload", check=False)):
+            said = asked.stdout + asked.stderr
+            expect(asked.returncode == 1 and "net_tap0: " in said, said)
+        expect(link("t0")["ifindex"] == tap, "the tap was made anew")
+    f.write(config(packet("p0"), packet("p1"), "dpdk:net_nul0", more[1]))
+    said = run(harness.OPTIONS.culvert, "check", "--config", f.config).stdout
+    expect("whether DPDK has a driver for net_nul0" in said, said)
+    m.reachable()
+    f.check_law()
+    f.stop()
+    m.unchanged()
+
+
+main(only_when_wanted, on_one_cpu, huge_pages, idle, busy, links_and_counters, cycles, refused_live,
+     refused_reload)

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/dpdk/arguments.h"
 #include "engine/dpdk/eal.h"
 #include "engine/dpdk/peer.h"
 
@@ -62,12 +63,18 @@ static const char *queues_in(const char *word)
 static int argument_parse(struct dpdk_device *d, const char *word, struct reason *r)
 {
 	size_t at = strlen(d->devargs);
+	int err;
 
+	if (!*word)
+		return 0; /* a comma too many */
 	if (strncmp(word, "mtu=", 4) == 0) {
 		if (number_of(word + 4, &d->mtu) == 0)
 			return 0;
 		return reason_set(r, -EINVAL, "write mtu=9000", "%s: %s is no MTU", d->name, word);
 	}
+	err = argument_check(d->name, word, r);
+	if (err)
+		return err;
 	if (strncmp(word, "framesz=", 8) == 0 && number_of(word + 8, &d->frame_size) < 0)
 		return reason_set(
 			r, -EINVAL, "write framesz=2048", "%s: %s is no size", d->name, word);
@@ -106,6 +113,10 @@ static int arguments_parse(struct dpdk_device *d, const char *text, struct reaso
 	snprintf(words, sizeof(words), "%s", text);
 	word = strsep(&rest, ",");
 	d->pci = pci_address(word, d->name, sizeof(d->name));
+	if (word[strcspn(word, "= ")])
+		return reason_set(r, -EINVAL,
+			"write dpdk:net_null0,size=64: a comma after the name",
+			"\"%s\" is no name of a device", word);
 	if (!d->pci && strlen(word) >= sizeof(d->name))
 		return reason_set(r, -EINVAL, NULL, "the device name %s is too long", word);
 	if (!d->pci)
@@ -172,6 +183,9 @@ static int vdev_check(struct dpdk_device *d, struct reason *r)
 			"write dpdk:0000:03:00.0 (`lspci -D`), or a virtual device such as "
 			"dpdk:net_af_packet0,iface=eth0",
 			"\"%s\" is neither a PCI address nor a virtual device of DPDK", d->name);
+	if (starts(d->name, "net_vhost") && !strstr(d->devargs, ",iface="))
+		return reason_set(r, -EINVAL, "write dpdk:net_vhost0,iface=/run/vhost.sock",
+			"%s needs iface=, the socket where it listens", d->name);
 	if (!is_on_netdev(d))
 		return 0;
 	if (!d->iface[0])
@@ -201,13 +215,16 @@ int device_parse(const char *device, struct dpdk_device *ret_device, struct reas
 	return err;
 }
 
-void device_describe(const char *device, char ret_netdev[16], uint32_t *ret_queues)
+int device_describe(const char *device, char ret_netdev[16], uint32_t *ret_queues, struct reason *r)
 {
 	struct dpdk_device d = {0};
-	bool good = arguments_parse(&d, device + strlen(PREFIX), NULL) == 0;
+	int err = arguments_parse(&d, device + strlen(PREFIX), r);
 
-	snprintf(ret_netdev, 16, "%s", good ? d.iface : "");
-	*ret_queues = good ? d.queues : 0;
+	if (err)
+		return err;
+	snprintf(ret_netdev, 16, "%s", d.iface);
+	*ret_queues = d.queues;
+	return 0;
 }
 
 int device_numa_node(const char *device)
@@ -256,13 +273,22 @@ const char *device_remedy(const struct dpdk_device *d, const char *said)
 {
 	if (d->pci)
 		return "`culvert doctor` says how it can be bound (IOMMU, vfio, huge pages)";
+	if (strstr(said, "failed to parse device"))
+		return "DPDK has no such driver; write one of " ARGUMENTS_DRIVERS;
 	if (strstr(said, "same id"))
 		return "give each device on that socket an id=N of its own, or another socket";
 	if (strstr(said, "ddress already in use"))
 		return "stop the program that has that socket, or remove what a dead one left";
-	if (strstr(said, "No such file") || strstr(said, "socket directory"))
-		return "does that file, or the directory for that socket, exist?";
-	if (strstr(said, "bind") || strstr(said, "onnect") || strstr(said, "sock"))
+	if (strstr(said, "No such file") || strstr(said, "socket directory") ||
+		strstr(said, "for writing"))
+		return "does that file, or the directory for it, exist?";
+	if (starts(d->name, "net_af_packet") && strstr(said, "_RING"))
+		return "blocksz= is a multiple of the page, framesz= of 16 and a part of blocksz=";
+	if (starts(d->name, "net_af_packet") && strstr(said, "FANOUT"))
+		return "a smaller qpairs=";
+	if (starts(d->name, "net_af_xdp"))
+		return "take culvert's own AF_XDP: write the network device alone, device: eth0";
+	if (d->peer[0] && (strstr(said, "onnect") || strstr(said, "sock")))
 		return "is the other end running, and is its socket's path right?";
 	return "are the driver's name and arguments right? `--log debug` shows what it says";
 }

@@ -27,7 +27,8 @@ struct dpdk_device {
  * -ENODEV, -EBUSY, -ENOTCONN (its peer is not there yet) with the reason. */
 int device_parse(const char *device, struct dpdk_device *ret_device, struct reason *r);
 /* engine_ops.describe */
-void device_describe(const char *device, char ret_netdev[16], uint32_t *ret_queues);
+int device_describe(
+	const char *device, char ret_netdev[16], uint32_t *ret_queues, struct reason *r);
 /* Of a PCI device, as the kernel has it; -1: none, or none known. */
 int device_numa_node(const char *device);
 /* Plugs it into EAL, which runs; 0 and DPDK's port id, or -errno with the reason. */

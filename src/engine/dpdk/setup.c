@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "engine/dpdk/arguments.h"
 #include "engine/dpdk/dpdk.h"
 #include "engine/dpdk/eal.h"
 #include "engine/dpdk/internal.h"
@@ -63,9 +64,13 @@ static int probe(const struct port_settings *s, enum port_mode *ret_mode, struct
 	struct dpdk_device d;
 	int err = check(s, &d, ret_reason);
 
-	if (!err)
-		*ret_mode = PORT_MODE_DPDK;
-	return err;
+	if (err)
+		return err;
+	*ret_mode = PORT_MODE_DPDK;
+	if (!d.pci && !arguments_known(d.name))
+		reason_set(ret_reason, 0, "is one of these meant: " ARGUMENTS_DRIVERS "?",
+			"whether DPDK has a driver for %s is seen when it is opened", d.name);
+	return 0;
 }
 
 /* The MTU of the network device beneath; 0: none, or not to be read. */
