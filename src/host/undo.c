@@ -58,10 +58,16 @@ int host_undo_here(struct host_undo *ret, struct reason *ret_reason)
 	return 0;
 }
 
+static const char *remedy_of(int err)
+{
+	return err == EROFS ? "it must be writable: ReadWritePaths= of its unit, or a tmpfs there"
+			    : "run as root";
+}
+
 static int make_dir(const char *dir, struct reason *r)
 {
 	if (mkdir(dir, 0755) < 0 && errno != EEXIST)
-		return reason_set(r, -errno, "run as root",
+		return reason_set(r, -errno, remedy_of(errno),
 			"can't make %.200s, where changes of devices are noted for their undo: %s",
 			dir, strerror(errno));
 	return 0;
@@ -98,7 +104,7 @@ static int open_once(struct host_undo *u, bool create, struct reason *r)
 
 	fd = open(u->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT : 0), 0644);
 	if (fd < 0)
-		return reason_set(r, -errno, "run as root",
+		return reason_set(r, -errno, remedy_of(errno),
 			"can't open %.200s, where changes of the device are noted: %s", u->path,
 			strerror(errno));
 	err = lock(fd);
