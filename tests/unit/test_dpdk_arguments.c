@@ -7,7 +7,7 @@
 #include "engine/dpdk/arguments.h"
 #include "engine/engine.h"
 
-static void known_ones_are_let_through(void **state)
+static void test_known_ones_are_let_through(void **state)
 {
 	static const char *const good[][2] = {{"net_tap0", "iface=t0"}, {"net_tap0", "persist"},
 		{"net_memif3", "socket-abstract=no"}, {"net_memif3", "zero-copy=yes"},
@@ -25,7 +25,7 @@ static void known_ones_are_let_through(void **state)
 	}
 }
 
-static void others_are_named(void **state)
+static void test_others_are_named(void **state)
 {
 	static const char *const bad[][3] = {{"net_tap0", "ifac=t0", "no argument \"ifac=t0\""},
 		{"net_memif0", "sokket=/x", "no argument \"sokket=/x\""},
@@ -45,7 +45,7 @@ static void others_are_named(void **state)
 }
 
 /* Before anything is opened, and closed for it. */
-static void wrong_ones_are_told_from_the_name_alone(void **state)
+static void test_wrong_ones_are_told_from_the_name_alone(void **state)
 {
 	static const char *const bad[] = {"dpdk:net_tap0,ifac=t0", "dpdk:net_null0,mtu=no",
 		"dpdk:net_null0=64", "dpdk:net_null 0", "dpdk:net_vhost0,iface="};
@@ -68,7 +68,7 @@ static void wrong_ones_are_told_from_the_name_alone(void **state)
 	assert_int_equal(queues, 2);
 }
 
-static void unknown_drivers_are_told_in_a_check(void **state)
+static void test_unknown_drivers_are_told_in_a_check(void **state)
 {
 	const struct engine_ops *dpdk = engine_find("dpdk:net_null0", NULL);
 	struct port_settings s = {.name = "p", .device = "dpdk:net_nul0"};
@@ -88,10 +88,10 @@ static void unknown_drivers_are_told_in_a_check(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(known_ones_are_let_through),
-		cmocka_unit_test(others_are_named),
-		cmocka_unit_test(wrong_ones_are_told_from_the_name_alone),
-		cmocka_unit_test(unknown_drivers_are_told_in_a_check),
+		cmocka_unit_test(test_known_ones_are_let_through),
+		cmocka_unit_test(test_others_are_named),
+		cmocka_unit_test(test_wrong_ones_are_told_from_the_name_alone),
+		cmocka_unit_test(test_unknown_drivers_are_told_in_a_check),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -91,7 +91,7 @@ static void test_refusals_say_why(void **state)
 	refused("dpdk:ffff:ff:1f.7", -ENODEV, "no PCI device ffff:ff:1f.7");
 	refused("dpdk:ff:1f.7", -ENODEV, "no PCI device 0000:ff:1f.7");
 	refused("dpdk:net_nosuch0", -ENODEV, "net_nosuch0");
-	refused("dpdk:net_null1,nosuch=1", -ENODEV, "net_null1");
+	refused("dpdk:net_null1,nosuch=1", -EINVAL, "net_null1: there is no argument");
 	refused("dpdk:net_af_packet0", -EINVAL, "iface=");
 	refused("dpdk:net_af_packet0,iface=nosuch0", -ENODEV, "no network device nosuch0");
 	refused("dpdk:net_null1,mtu=no", -EINVAL, "no MTU");
@@ -100,6 +100,11 @@ static void test_refusals_say_why(void **state)
 	refused("dpdk:net_virtio_user0,path=/nosuch/s,server=1", -EINVAL, "answer nobody");
 	refused("dpdk:net_virtio_user0,path=/nosuch/s", -ENOTCONN, "nobody listens at /nosuch/s");
 	refused("dpdk:net_memif0,socket=culvert-nosuch", -ENOTCONN, "culvert-nosuch (abstract)");
+	refused("dpdk:net_virtio_user0,path=/dev/culvert-nosuch", -ENODEV, "there is no /dev/");
+	refused("dpdk:net_virtio_user0,path=/proc", -EEXIST, "/proc is there, and is no socket");
+	refused("dpdk:net_memif0,socket=/proc,socket-abstract=no", -EEXIST, "no socket");
+	refused("dpdk:net_vhost0,iface=/proc", -EEXIST, "no socket");
+	refused("dpdk:net_memif0,role=server,id=x", -EINVAL, "id=x is no number");
 	refused("dpdk:net_memif0,role=middle", -EINVAL, "no role middle");
 	refused("dpdk:net_memif0,role=server,socket=/nosuch/s,socket-abstract=no", -ENODEV,
 		"directory");
@@ -109,6 +114,22 @@ static void test_refusals_say_why(void **state)
 	close_port(p);
 }
 
+/* One name on a socket may be taken once; a refusal leaves nothing, so that the other name does. */
+static void test_memifs_share_a_socket(void **state)
+{
+	struct port *a = open_port("dpdk:net_memif0,role=server,socket=culvert-shared"), *b;
+
+	for (int i = 0; i < 2; i++) {
+		refused("dpdk:net_memif1,role=server,socket=culvert-shared", -EBUSY, "id=0");
+		b = open_port("dpdk:net_memif1,role=server,socket=culvert-shared,id=1");
+		close_port(a);
+		refused("dpdk:net_memif0,role=server,socket=culvert-shared,id=1", -EBUSY, "id=1");
+		a = open_port("dpdk:net_memif0,role=server,socket=culvert-shared");
+		close_port(b);
+	}
+	close_port(a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -116,6 +137,7 @@ int main(void)
 		cmocka_unit_test(test_what_waits_at_a_stop_is_counted),
 		cmocka_unit_test(test_ports_come_and_go),
 		cmocka_unit_test(test_refusals_say_why),
+		cmocka_unit_test(test_memifs_share_a_socket),
 	};
 
 	if (!dpdk_works())

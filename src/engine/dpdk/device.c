@@ -275,8 +275,6 @@ const char *device_remedy(const struct dpdk_device *d, const char *said)
 		return "`culvert doctor` says how it can be bound (IOMMU, vfio, huge pages)";
 	if (strstr(said, "failed to parse device"))
 		return "DPDK has no such driver; write one of " ARGUMENTS_DRIVERS;
-	if (strstr(said, "same id"))
-		return "give each device on that socket an id=N of its own, or another socket";
 	if (strstr(said, "ddress already in use"))
 		return "stop the program that has that socket, or remove what a dead one left";
 	if (strstr(said, "No such file") || strstr(said, "socket directory") ||

@@ -18,9 +18,10 @@ struct dpdk_device {
 	uint32_t queues;     /* said by its arguments, or the driver's default; 0: not known */
 	uint32_t frame_size; /* net_af_packet's framesz, bytes; else 0 */
 	/* Sockets of memif and vhost-user (peer.h); "": none. */
-	char peer[108];	  /* where its peer listens */
-	char listen[108]; /* where it listens itself */
-	bool abstract;	  /* that is a name without a file */
+	char peer[108];	   /* where its peer listens */
+	char listen[108];  /* where it listens itself */
+	bool abstract;	   /* that is a name without a file */
+	uint32_t memif_id; /* there, where several memif devices may share a socket */
 };
 
 /* Reads "dpdk:ARGS" and looks whether that device can be there, changing nothing. 0, -EINVAL,

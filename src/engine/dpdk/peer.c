@@ -34,6 +34,17 @@ static bool argument(const struct dpdk_device *d, const char *key, char *ret, si
 	return true;
 }
 
+/* Nobody will ever listen at what is something else. */
+static int socket_or_none(const char *name, const char *path, struct reason *r)
+{
+	struct stat s;
+
+	if (stat(path, &s) < 0 || S_ISSOCK(s.st_mode))
+		return 0;
+	return reason_set(
+		r, -EEXIST, "take another path", "%s: %s is there, and is no socket", name, path);
+}
+
 static int parse_virtio_user(struct dpdk_device *d, struct reason *r)
 {
 	char server[8];
@@ -49,15 +60,22 @@ static int parse_virtio_user(struct dpdk_device *d, struct reason *r)
 		return reason_set(r, -EINVAL,
 			"write dpdk:net_virtio_user0,path=/run/vhost.sock, where its peer listens",
 			"%s needs path=", d->name);
-	if (stat(d->peer, &s) == 0 && S_ISCHR(s.st_mode))
+	if (stat(d->peer, &s) == 0 && S_ISCHR(s.st_mode)) {
 		d->peer[0] = '\0'; /* /dev/vhost-net: the kernel is its peer */
-	return 0;
+		return 0;
+	}
+	if (strncmp(d->peer, "/dev/", 5) == 0 && stat(d->peer, &s) < 0)
+		return reason_set(r, -ENODEV,
+			"`modprobe vhost-net`, or a path= where a program listens",
+			"%s: there is no %s", d->name, d->peer);
+	return socket_or_none(d->name, d->peer, r);
 }
 
 /* The defaults are those of the driver (rte_eth_memif.c). */
 static int parse_memif(struct dpdk_device *d, struct reason *r)
 {
 	char role[16] = "client", abstract[8] = "yes", path[sizeof(d->peer)] = "/run/memif.sock";
+	char id[16] = "0", *end;
 	bool server;
 
 	argument(d, "role", role, sizeof(role));
@@ -68,9 +86,13 @@ static int parse_memif(struct dpdk_device *d, struct reason *r)
 		return reason_set(r, -EINVAL,
 			"write role=server at one end, role=client at the other",
 			"%s: there is no role %s", d->name, role);
+	argument(d, "id", id, sizeof(id));
+	d->memif_id = (uint32_t)strtoul(id, &end, 10);
+	if (*end || id[0] == '-')
+		return reason_set(r, -EINVAL, "write id=1", "%s: id=%s is no number", d->name, id);
 	d->abstract = strcmp(abstract, "no") != 0;
 	snprintf(server ? d->listen : d->peer, sizeof(d->peer), "%s", path);
-	return 0;
+	return d->abstract || server ? 0 : socket_or_none(d->name, path, r);
 }
 
 static bool is_memif(const struct dpdk_device *d)
@@ -170,34 +192,58 @@ int peer_check(const struct dpdk_device *d, struct reason *r)
 		d->abstract ? " (abstract)" : "");
 }
 
-/* Sockets where memif devices listen; several may share one. */
-static struct {
-	char listen[sizeof(((struct dpdk_device *)0)->listen)];
-	uint32_t users;
-} listeners[RTE_MAX_ETHPORTS];
+/* Our memif devices: several may share a socket. */
+static struct memif {
+	bool used, server;
+	char socket[sizeof(((struct dpdk_device *)0)->listen)];
+	uint32_t id;
+} memifs[RTE_MAX_ETHPORTS];
 
-/* The entry of that name, else a free one. */
-static int listener_find(const char *name)
+static const char *memif_socket(const struct dpdk_device *d)
 {
-	int found = -1;
+	return d->listen[0] ? d->listen : d->peer;
+}
 
+static bool shares(const struct memif *m, const struct dpdk_device *d)
+{
+	return m->used && m->server == (d->listen[0] != '\0') &&
+	       strcmp(m->socket, memif_socket(d)) == 0;
+}
+
+static struct memif *memif_find(const struct dpdk_device *d)
+{
 	for (int i = 0; i < RTE_MAX_ETHPORTS; i++) {
-		if (listeners[i].users && strcmp(listeners[i].listen, name) == 0)
-			return i;
-		if (!listeners[i].users)
-			found = i;
+		if (shares(&memifs[i], d) && memifs[i].id == d->memif_id)
+			return &memifs[i];
 	}
-	return found;
+	return NULL;
+}
+
+/* Do we listen there? */
+static bool memif_listens(const struct dpdk_device *d)
+{
+	for (int i = 0; i < RTE_MAX_ETHPORTS; i++) {
+		if (shares(&memifs[i], d))
+			return d->listen[0] != '\0';
+	}
+	return false;
 }
 
 int peer_take_socket(const struct dpdk_device *d, struct reason *r)
 {
-	int i = is_memif(d) ? listener_find(d->listen) : -1;
 	struct stat s;
 
-	if (!d->listen[0] || d->abstract || stat(d->listen, &s) < 0 || !S_ISSOCK(s.st_mode))
+	/* The driver would find that out, and keep the device's name for good (rte_eth_memif.c,
+	 * memif_create). */
+	if (is_memif(d) && memif_find(d))
+		return reason_set(r, -EBUSY,
+			"give each device on that socket an id=N of its own, or another socket",
+			"%s: another port has id=%u at %s", d->name, d->memif_id, memif_socket(d));
+	if (!d->listen[0] || d->abstract || stat(d->listen, &s) < 0)
 		return 0; /* the driver will see */
-	if (i >= 0 && listeners[i].users)
+	if (!S_ISSOCK(s.st_mode))
+		return socket_or_none(d->name, d->listen, r);
+	if (is_memif(d) && memif_listens(d))
 		return 0; /* ours, shared */
 	if (path_ask(d->listen) == 0)
 		return reason_set(r, -EBUSY, "stop that, or take another path",
@@ -230,12 +276,16 @@ static void park(int fd)
 
 void peer_plugged(const struct dpdk_device *d)
 {
-	int i = is_memif(d) && d->listen[0] ? listener_find(d->listen) : -1;
+	struct memif *m = memifs;
 
-	if (i < 0)
+	if (!is_memif(d))
 		return;
-	memcpy(listeners[i].listen, d->listen, sizeof(d->listen));
-	listeners[i].users++;
+	while (m < memifs + RTE_MAX_ETHPORTS && m->used)
+		m++;
+	if (m == memifs + RTE_MAX_ETHPORTS)
+		return;
+	*m = (struct memif){.used = true, .server = d->listen[0], .id = d->memif_id};
+	snprintf(m->socket, sizeof(m->socket), "%s", memif_socket(d));
 }
 
 /* net_memif frees what its listening socket's callback works on, and leaves both the socket open
@@ -243,11 +293,14 @@ void peer_plugged(const struct dpdk_device *d)
  * crash us, and nobody could listen there again. */
 void peer_unplugged(const struct dpdk_device *d)
 {
-	int i = is_memif(d) && d->listen[0] ? listener_find(d->listen) : -1;
+	struct memif *m = is_memif(d) ? memif_find(d) : NULL;
 	const struct dirent *e;
 	DIR *fds;
 
-	if (i < 0 || !listeners[i].users || --listeners[i].users)
+	if (!m)
+		return;
+	m->used = false;
+	if (!m->server || memif_listens(d))
 		return;
 	fds = opendir("/proc/self/fd");
 	while (fds && (e = readdir(fds))) {
