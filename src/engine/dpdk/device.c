@@ -93,7 +93,8 @@ static bool starts(const char *text, const char *prefix)
 
 static bool is_on_netdev(const struct dpdk_device *d)
 {
-	return starts(d->name, "net_af_packet") || starts(d->name, "net_af_xdp");
+	return starts(d->name, "net_af_packet") || starts(d->name, "net_af_xdp") ||
+	       (starts(d->name, "net_pcap") && d->iface[0]);
 }
 
 /* Unless their arguments say more. */

@@ -88,6 +88,25 @@ static uint32_t netdev_mtu(const char *iface)
 	return mtu;
 }
 
+/* net_memif takes frames of any length, in pieces, but says that it has no more than 1518 bytes
+ * (rte_eth_memif.c, memif_dev_info): it is not told of an MTU. */
+static bool is_told_mtu(const struct dpdk_port *p)
+{
+	return p->device.mtu && strncmp(p->device.name, "net_memif", 9) != 0;
+}
+
+/* Some say it only as the length of a frame. */
+static uint32_t mtu_max(const struct dpdk_port *p)
+{
+	const uint32_t overhead = RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN;
+	uint32_t most = p->info.max_mtu;
+
+	if (is_told_mtu(p) && p->info.max_rx_pktlen > overhead &&
+		p->info.max_rx_pktlen - overhead < most)
+		most = p->info.max_rx_pktlen - overhead;
+	return most;
+}
+
 /* The port's MTU: the network device's, the one asked for, or the driver's. */
 static int choose_mtu(struct dpdk_port *p, uint32_t *ret_mtu, struct reason *r)
 {
@@ -104,10 +123,10 @@ static int choose_mtu(struct dpdk_port *p, uint32_t *ret_mtu, struct reason *r)
 		if (*ret_mtu == 0)
 			return reason_set(r, -ENODEV, NULL, "%s is gone", d->iface);
 	} else if (d->mtu) {
-		if (d->mtu > p->info.max_mtu || d->mtu < p->info.min_mtu)
-			return reason_set(r, -EINVAL, NULL,
+		if (d->mtu > mtu_max(p) || d->mtu < p->info.min_mtu)
+			return reason_set(r, -EINVAL, "another mtu=",
 				"%s: its driver allows an MTU from %u to %u, not %u", d->name,
-				p->info.min_mtu, p->info.max_mtu, d->mtu);
+				p->info.min_mtu, mtu_max(p), d->mtu);
 		*ret_mtu = d->mtu;
 	}
 	if (d->frame_size) {
@@ -139,7 +158,7 @@ static int configure(
 	/* Some drivers are slower with it: not where no partial checksum comes. */
 	bool offload = s->partial_checksums && offloads_checksums(p);
 	struct rte_eth_conf conf = {
-		.rxmode.mtu = p->device.mtu ? mtu : 0,
+		.rxmode.mtu = is_told_mtu(p) ? mtu : 0,
 		.txmode.offloads = offload ? TX_CHECKSUMS : 0,
 		.intr_conf.rxq = interrupts,
 	};
