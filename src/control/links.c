@@ -182,7 +182,7 @@ static void retry(struct daemon *d, uint32_t idx, uint64_t now_ns)
 
 	if (!err)
 		err = facts.queues && facts.queues < d->n_workers
-			      ? reason_set(&r, -EINVAL, "ethtool -L DEVICE combined N",
+			      ? reason_set(&r, -EINVAL, plan_more_queues(p->asked.device),
 					"port %s: it came back with %u queues for %u workers",
 					p->asked.name, facts.queues, d->n_workers)
 			      : p->plan.engine->probe(&p->plan.settings, &mode, &r);

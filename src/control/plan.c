@@ -52,6 +52,14 @@ static int plan_engine(const struct config *c, struct plan_port *p, struct reaso
 		"port %s: device %s is not for engine %s", asked->name, asked->device, wanted);
 }
 
+const char *plan_more_queues(const char *device)
+{
+	return strncmp(device, "dpdk:", 5) == 0
+		       ? "give it more in its arguments: qpairs=N (net_af_packet), queues=N "
+			 "(net_vhost, net_virtio_user)"
+		       : "give it more: ethtool -L DEVICE combined N";
+}
+
 static int plan_port(const struct config *c, const struct config_port *asked,
 	const struct plan_facts *f, struct plan_port *p, struct reason *r)
 {
@@ -63,8 +71,7 @@ static int plan_port(const struct config *c, const struct config_port *asked,
 		return err;
 	p->queues = f->queues ? f->queues : c->workers;
 	if (asked->queues && f->queues && asked->queues > f->queues)
-		return config_fail(c, asked->line, r,
-			"ask for fewer, or give the device more: ethtool -L DEVICE combined N",
+		return config_fail(c, asked->line, r, plan_more_queues(asked->device),
 			"port %s: %u queues asked for, %s has %u", asked->name, asked->queues,
 			asked->device, f->queues);
 	if (asked->queues)
@@ -114,7 +121,7 @@ static void plan_workers(const struct config *c, struct plan *plan)
 		if (p->queues >= plan->workers)
 			continue;
 		plan->workers = p->queues;
-		reason_set(&plan->fewer, 0, "give it more queues: ethtool -L DEVICE combined N",
+		reason_set(&plan->fewer, 0, plan_more_queues(p->asked->device),
 			"%u of %u workers: each needs a queue of its own, and port %s has %u",
 			p->queues, c->workers, p->asked->name, p->queues);
 	}

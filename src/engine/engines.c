@@ -28,6 +28,10 @@ const struct engine_ops *engine_find(const char *device, struct reason *ret_reas
 	if (!HAVE_DPDK && strncmp(device, "dpdk:", 5) == 0)
 		reason_set(ret_reason, -EOPNOTSUPP, "build with -Ddpdk=enabled",
 			"%s: this culvert was built without DPDK", device);
+	else if (HAVE_AF_XDP)
+		reason_set(ret_reason, -EOPNOTSUPP,
+			"write a network device's name, or dpdk: and EAL device arguments",
+			"%s: there is no such sort of device", device);
 	else
 		reason_set(ret_reason, -EOPNOTSUPP, "build with -Daf_xdp=enabled",
 			"%s: this culvert was built without AF_XDP", device);

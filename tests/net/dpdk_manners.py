@@ -298,5 +298,49 @@ def refused_reload():
     m.unchanged()
 
 
+def ended(wrapper, *devices, code):
+    """The error line of a culvert that can't start; its log has no line that is not culvert's."""
+    f = Culvert(config(*devices), wrapper=wrapper, ready=False)
+    f.process.wait(60)
+    log = f.log()
+    f.stop(expect_code=code)
+    lines = log.splitlines()
+    expect(all(x.startswith("culvert: ") for x in lines), f"not all is culvert's:\n{log}")
+    errors = [x for x in lines if x.startswith("culvert: error: ")]
+    expect(len(errors) == 1 and "; " in errors[0], log)
+    return errors[0]
+
+
+def not_permitted():
+    """what the process may not do is told with the right it needs, or the name that is taken"""
+    m = Machine()
+    bare = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+    told = ended(bare, "dpdk:net_tap0", "dpdk:net_null0", code=3)
+    expect("Operation not permitted" in told and "CAP_NET_ADMIN" in told, told)
+    told = ended((), "dpdk:net_tap0,iface=p0", "dpdk:net_null0", code=1)
+    expect("called so already" in told, told)
+    m.unchanged()
+
+
+def no_memory():
+    """an EAL that can't start says so once, in culvert's log"""
+    m = Machine()
+    told = ended(("prlimit", "--as=600000000"), "dpdk:net_null0", "dpdk:net_null1", code=1)
+    expect("DPDK does not start: EAL: " in told, told)
+    m.unchanged()
+
+
+def queues():
+    """fewer queues than asked for: the remedy is the device's"""
+    m = Machine()
+    f = Culvert(config("dpdk:net_null0", packet("p0")).replace("workers: 1", "workers: 2"))
+    line = next(x for x in f.log().splitlines() if "1 of 2 workers" in x)
+    expect("qpairs=N" in line and "ethtool" not in line, line)
+    f.end()
+    told = ended((), "dpkd:net_null0", "dpdk:net_null1", code=1)
+    expect("no such sort of device" in told, told)
+    m.unchanged()
+
+
 main(only_when_wanted, on_one_cpu, huge_pages, idle, busy, links_and_counters, cycles, refused_live,
-     refused_reload)
+     refused_reload, not_permitted, no_memory, queues)

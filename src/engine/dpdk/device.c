@@ -281,6 +281,10 @@ const char *device_remedy(const struct dpdk_device *d, const char *said)
 	if (strstr(said, "No such file") || strstr(said, "socket directory") ||
 		strstr(said, "for writing"))
 		return "does that file, or the directory for it, exist?";
+	if (strstr(said, "TUNSETIFF"))
+		return "is another device called so already (`ip link`)? Take another iface=";
+	if (strstr(said, "/dev/net/tun"))
+		return "`modprobe tun`";
 	if (starts(d->name, "net_af_packet") && strstr(said, "_RING"))
 		return "blocksz= is a multiple of the page, framesz= of 16 and a part of blocksz=";
 	if (starts(d->name, "net_af_packet") && strstr(said, "FANOUT"))
@@ -320,6 +324,8 @@ int device_plug(const struct dpdk_device *d, uint16_t *ret_port_id, struct reaso
 	eal_listen();
 	err = rte_dev_probe(d->devargs);
 	said = eal_listen_end();
+	if (starts(d->name, "net_tap") && *eal_warning())
+		said = eal_warning(); /* why there is no tap */
 	if (err == 0)
 		err = find(d->name, ret_port_id);
 	if (err == 0)

@@ -29,6 +29,7 @@
 static bool started, huge_pages;
 static atomic_bool listening; /* written by who calls an engine, read by who logs */
 static char complaint[200];   /* written under DPDK's log stream lock while listening */
+static char warning[200];     /* likewise, what was said before that */
 
 bool eal_has_huge_pages(void)
 {
@@ -38,6 +39,7 @@ bool eal_has_huge_pages(void)
 void eal_listen(void)
 {
 	complaint[0] = '\0';
+	warning[0] = '\0';
 	atomic_store(&listening, true);
 }
 
@@ -45,6 +47,11 @@ const char *eal_listen_end(void)
 {
 	atomic_store(&listening, false);
 	return complaint;
+}
+
+const char *eal_warning(void)
+{
+	return warning;
 }
 
 /* A driver that complains of every burst must not fill the disk. */
@@ -93,6 +100,8 @@ static void log_line(const char *line, int len)
 	if (!bad || !started || is_heard()) {
 		if (bad && !complaint[0])
 			snprintf(complaint, sizeof(complaint), "%.*s", len, line);
+		else if (rte_log_cur_msg_loglevel() == (int)RTE_LOG_WARNING && !complaint[0])
+			snprintf(warning, sizeof(warning), "%.*s", len, line);
 		log_debug("dpdk: %.*s", len, line);
 	} else if (is_new(line, len) && warning_allowed()) {
 		log_warn("dpdk: %.*s", len, line);
@@ -118,14 +127,15 @@ static ssize_t log_bytes(void *cookie, const char *bytes, size_t size)
 	return (ssize_t)size;
 }
 
+static FILE *log_stream; /* DPDK's for the life of the process */
+
 static int log_lead(void)
 {
 	static const cookie_io_functions_t functions = {.write = log_bytes};
-	static FILE *stream; /* DPDK's for the life of the process */
 
-	if (!stream)
-		stream = fopencookie(NULL, "w", functions);
-	return stream ? rte_openlog_stream(stream) : -ENOMEM;
+	if (!log_stream)
+		log_stream = fopencookie(NULL, "w", functions);
+	return log_stream ? rte_openlog_stream(log_stream) : -ENOMEM;
 }
 
 /* What is free of the machine's huge pages, bytes. */
@@ -210,20 +220,36 @@ static int init(const cpu_set_t *cpus)
 	return rte_eal_init(argc, argv);
 }
 
-/* DPDK does not try twice (EALREADY): the first reason stays true until the process ends. */
-static int explain(int err, struct reason *r)
+/* What makes it give up it also prints, past its log (eal.c, rte_eal_init_alert). */
+static int init_quietly(const cpu_set_t *cpus)
 {
-	static struct reason first;
-	static int first_err = -EBUSY;
+	FILE *standard = stderr;
+	int n;
 
-	if (err != EALREADY || !first.what[0])
-		first_err = reason_set(&first, err == EACCES ? -EACCES : -EIO,
-			huge_pages ? "start it with `--log debug`, or free more huge pages"
-				   : "start it with `--log debug` to see all that DPDK says",
-			"DPDK does not start: %s", complaint[0] ? complaint : strerror(err));
+	stderr = log_stream;
+	n = init(cpus);
+	fflush(log_stream);
+	stderr = standard;
+	return n;
+}
+
+/* DPDK does not try twice: the first reason stays true until the process ends. */
+static struct reason failure;
+static int failure_err; /* 0: it has not failed */
+
+static int failed(struct reason *r)
+{
 	if (r)
-		*r = first;
-	return first_err;
+		*r = failure;
+	return failure_err;
+}
+
+static int fail(int err)
+{
+	return reason_set(&failure, err == EACCES ? -EACCES : -EIO,
+		huge_pages ? "start it with `--log debug`, or free more huge pages"
+			   : "start it with `--log debug` to see all that DPDK says",
+		"DPDK does not start: %s", complaint[0] ? complaint : strerror(err));
 }
 
 int eal_start(uint32_t n_pools, size_t size, struct reason *r)
@@ -234,6 +260,8 @@ int eal_start(uint32_t n_pools, size_t size, struct reason *r)
 
 	if (started)
 		return 0;
+	if (failure_err)
+		return failed(r);
 	if (log_lead() < 0)
 		return reason_set(r, -ENOMEM, NULL, "out of memory for DPDK's log");
 	CPU_ZERO(&cpus);
@@ -244,12 +272,14 @@ int eal_start(uint32_t n_pools, size_t size, struct reason *r)
 	for (int i = 1; i < NSIG; i++)
 		sigaction(i, NULL, &actions[i]);
 	eal_listen();
-	err = init(&cpus) < 0 ? rte_errno : 0;
+	err = init_quietly(&cpus) < 0 ? rte_errno : 0;
 	eal_listen_end();
 	for (int i = 1; i < NSIG; i++)
 		sigaction(i, &actions[i], NULL);
-	if (err)
-		return explain(err, r);
+	if (err) {
+		failure_err = fail(err);
+		return failed(r);
+	}
 	started = true;
 	rmdir(rte_eal_get_runtime_dir()); /* made for files that --no-shconf does without */
 	rmdir("/var/run/dpdk");

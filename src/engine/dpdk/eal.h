@@ -21,3 +21,5 @@ bool eal_has_huge_pages(void);
 void eal_listen(void);
 /* The first complaint since eal_listen, or "" (static). */
 const char *eal_listen_end(void);
+/* The last warning before that complaint, or "" (static): some drivers say the cause there. */
+const char *eal_warning(void);
