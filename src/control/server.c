@@ -17,7 +17,7 @@
 /* Seconds after which a silent client is cut: a scrape takes milliseconds. */
 #define CLIENT_TIMEOUT_S 10
 #define CLIENTS_MAX	 64
-#define LAST_RUNS	 10 /* to send the last replies */
+#define RUNS_MAX	 10 /* at once, while there is more to do */
 
 struct server {
 	struct MHD_Daemon *daemon;
@@ -444,7 +444,14 @@ int server_fd(const struct server *s)
 
 void server_run(struct server *s)
 {
-	(void)MHD_run(s->daemon);
+	MHD_UNSIGNED_LONG_LONG wait_ms;
+
+	/* Of a connection that goes on after a rest the descriptor tells nothing. */
+	for (int i = 0; i < RUNS_MAX; i++) {
+		(void)MHD_run(s->daemon);
+		if (MHD_get_timeout(s->daemon, &wait_ms) != MHD_YES || wait_ms > 0)
+			return;
+	}
 }
 
 unsigned int server_tcp_port(const struct server *s)
@@ -462,8 +469,8 @@ void server_close(struct server *s)
 		server_reply_text(&c->reply, MHD_HTTP_SERVICE_UNAVAILABLE, "culvert is stopping");
 		MHD_resume_connection(c->request.connection);
 	}
-	for (int i = 0; s->daemon && s->n_changes && i < LAST_RUNS; i++)
-		(void)MHD_run(s->daemon);
+	if (s->daemon && s->n_changes)
+		server_run(s);
 	if (s->daemon)
 		MHD_stop_daemon(s->daemon); /* closes the listening socket too */
 	if (s->path[0])

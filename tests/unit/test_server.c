@@ -145,7 +145,8 @@ static int post(const char *line)
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 	char text[128];
-	int n = snprintf(text, sizeof(text), "POST %s HTTP/1.0\r\nContent-Length: 0\r\n\r\n", line);
+	int n = snprintf(text, sizeof(text),
+		"POST %s HTTP/1.1\r\nHost: culvert\r\nContent-Length: 0\r\n\r\n", line);
 
 	strcpy(address.sun_path, path);
 	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
@@ -201,6 +202,25 @@ static void changes_wait_their_turn(void **state)
 	server_close(c.s);
 	assert_int_equal(c.made, 3);
 	expect_answer(late, " 503 ", "culvert is stopping");
+}
+
+/* Its descriptor would stay open until the next look at time-outs. */
+static void client_that_leaves_is_seen(void **state)
+{
+	struct changing c = {.path = path};
+	struct pollfd p = {.events = POLLIN};
+	struct reason r;
+	int fd;
+
+	assert_int_equal(server_open_unix(path, routes, &c, &c.s, &r), 0);
+	fd = post("/change?word=one");
+	run_often(c.s);
+	assert_true(server_change(c.s));
+	server_run(c.s);
+	expect_answer(fd, " 200 ", "one"); /* and closes */
+	p.fd = server_fd(c.s);
+	assert_int_equal(poll(&p, 1, 1000), 1);
+	server_close(c.s);
 }
 
 /* A slip of --socket must not cost a file. */
@@ -295,6 +315,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(answers_and_exit_codes),
 		cmocka_unit_test(changes_wait_their_turn),
+		cmocka_unit_test(client_that_leaves_is_seen),
 		cmocka_unit_test(stale_is_replaced_busy_is_not),
 		cmocka_unit_test(what_is_no_socket_stays),
 		cmocka_unit_test(folder_must_be_there),
