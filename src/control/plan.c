@@ -56,7 +56,7 @@ const char *plan_more_queues(const char *device)
 {
 	return strncmp(device, "dpdk:", 5) == 0
 		       ? "give it more in its arguments: qpairs=N (net_af_packet), queues=N "
-			 "(net_vhost, net_virtio_user)"
+			 "(net_vhost, net_virtio_user, net_memif)"
 		       : "give it more: ethtool -L DEVICE combined N";
 }
 

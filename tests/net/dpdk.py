@@ -4,7 +4,7 @@ import signal
 import socket
 
 import traffic
-from harness import Culvert, Machine, expect, link, main, run, say, settings, skip, wait_for
+from harness import Culvert, Machine, clear, expect, link, main, run, say, settings, skip, wait_for
 from traffic import ADDRESS, Transfer, checksum_errors, pings, udp
 
 SIZES_WHOLE = (0, 56, 1400)  # pings that are not fragmented
@@ -189,6 +189,33 @@ def vhost():
     peers("dpdk:net_vhost0,iface=/run/vhost.sock", "dpdk:net_virtio_user0,path=/run/vhost.sock")
 
 
+def peer_queues():
+    """memif and vhost with two queues and two workers at each end: flows take both"""
+    for server, client in (
+            ("dpdk:net_memif0,role=server,queues=2", "dpdk:net_memif0,role=client,queues=2"),
+            ("dpdk:net_vhost0,iface=/run/vhost.sock,queues=2",
+             "dpdk:net_virtio_user0,path=/run/vhost.sock,queues=2")):
+        m = Machine(queues=(2, 2), ipv6=True, addresses=True)
+        segments_off(m)
+        one, two = (Culvert("workers: 2\n" + config(a, b)) for a, b in (
+            (packet("p0") + ",qpairs=2", server), (client, packet("p1") + ",qpairs=2")))
+        wait_for("the link is up", lambda: one.port("lan")["link"] == "up")
+        m.reachable()
+        for host, far in ((m.a, 2), (m.b, 1)):
+            for port in range(20000, 20064):
+                with host.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+                    s.bind(("", port))
+                    s.sendto(b"flow", (f"10.77.0.{far}", 9))
+        for f, port in ((one, "lan"), (two, "wan")):
+            wait_for("both queues of both workers have frames", lambda: all(
+                q["rx_frames"] > 5 < q["tx_frames"] and q["queue"] == q["worker"]
+                for q in f.port(port)["queues"]) and len(f.port(port)["queues"]) == 2, 10)
+        transfers(m)
+        two.end()
+        one.end()
+        clear()
+
+
 def live():
     """ports attached and detached while others forward"""
     m = Machine(addresses=True)
@@ -270,4 +297,4 @@ def refused():
     m.unchanged()
 
 
-main(taps, tap_offload, packets, beside_af_xdp, memif, vhost, live, late, stopped, refused)
+main(taps, tap_offload, packets, beside_af_xdp, memif, vhost, peer_queues, live, late, stopped, refused)

@@ -10,11 +10,12 @@
 static void test_known_ones_are_let_through(void **state)
 {
 	static const char *const good[][2] = {{"net_tap0", "iface=t0"}, {"net_tap0", "persist"},
-		{"net_memif3", "socket-abstract=no"}, {"net_memif3", "zero-copy=yes"},
-		{"net_virtio_user0", "path=/run/v"}, {"net_pcap0", "rx_iface_in=eth0"},
-		{"net_null0", "no-rx=1"}, {"net_vhost0", "client=1"},
-		{"net_af_packet_lan", "framesz=4096"}, {"net_af_xdp0", "start_queue=1"},
-		{"net_bonding0", "mode=1"}, {"0000:03:00.0", "anything=1"}};
+		{"net_memif3", "socket-abstract=no"}, {"net_memif3", "queues=2"},
+		{"net_memif3", "zero-copy=yes"}, {"net_virtio_user0", "path=/run/v"},
+		{"net_pcap0", "rx_iface_in=eth0"}, {"net_null0", "no-rx=1"},
+		{"net_vhost0", "client=1"}, {"net_af_packet_lan", "framesz=4096"},
+		{"net_af_xdp0", "start_queue=1"}, {"net_bonding0", "mode=1"},
+		{"0000:03:00.0", "anything=1"}};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {

@@ -14,7 +14,8 @@ static const struct driver {
 	{"net_af_packet", " iface= qpairs= blocksz= framesz= framecnt= qdisc_bypass="},
 	{"net_af_xdp", " iface= start_queue= queue_count= shared_umem= xdp_prog= busy_budget= "
 		       "force_copy="},
-	{"net_memif", " role= id= socket= socket-abstract= bsize= rsize= mac= zero-copy= secret="},
+	{"net_memif", " role= queues= id= socket= socket-abstract= bsize= rsize= mac= zero-copy= "
+		      "secret="},
 	{"net_null", " size= copy= no-rx="},
 	{"net_pcap", " iface= rx_pcap= tx_pcap= rx_iface= rx_iface_in= tx_iface= infinite_rx= "
 		     "phy_mac="},

@@ -60,6 +60,11 @@ static const char *queues_in(const char *word)
 	return NULL;
 }
 
+static bool starts(const char *text, const char *prefix)
+{
+	return strncmp(text, prefix, strlen(prefix)) == 0;
+}
+
 static int argument_parse(struct dpdk_device *d, const char *word, struct reason *r)
 {
 	size_t at = strlen(d->devargs);
@@ -82,13 +87,10 @@ static int argument_parse(struct dpdk_device *d, const char *word, struct reason
 		return reason_set(r, -EINVAL, NULL, "%s: %s is no number of queues", d->name, word);
 	if (strncmp(word, "iface=", 6) == 0)
 		snprintf(d->iface, sizeof(d->iface), "%s", word + 6);
+	if (starts(d->name, "net_memif") && queues_in(word))
+		return 0; /* ours: its driver makes as many as it is configured with */
 	snprintf(d->devargs + at, sizeof(d->devargs) - at, ",%s", word);
 	return 0;
-}
-
-static bool starts(const char *text, const char *prefix)
-{
-	return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
 static bool is_on_netdev(const struct dpdk_device *d)

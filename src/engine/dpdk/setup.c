@@ -359,7 +359,7 @@ static int make_queues(struct dpdk_port *p, const struct port_settings *s, const
 	if (n > p->info.max_rx_queues || n > p->info.max_tx_queues)
 		return reason_set(r, -EINVAL,
 			"fewer `workers:` or `queues:`, or more in its arguments: qpairs=N "
-			"(net_af_packet), queues=N (net_vhost, net_virtio_user)",
+			"(net_af_packet), queues=N (net_vhost, net_virtio_user, net_memif)",
 			"%s has %u queue%s, not %u", p->device.name,
 			RTE_MIN(p->info.max_rx_queues, p->info.max_tx_queues),
 			RTE_MIN(p->info.max_rx_queues, p->info.max_tx_queues) == 1 ? "" : "s", n);
