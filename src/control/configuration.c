@@ -289,6 +289,31 @@ static int check_patches(const struct config *c, struct reason *r)
 	return 0;
 }
 
+/* A regular file may be sent by several routes; and the kernel chooses where port 0 is. */
+static bool same_place(const struct endpoint *a, const struct endpoint *b)
+{
+	bool inet = a->kind == ENDPOINT_TCP || a->kind == ENDPOINT_UDP;
+
+	return a->kind != ENDPOINT_FILE && !(inet && !a->port) && endpoint_same(a, b);
+}
+
+static int check_route_pair(
+	const struct config *c, uint32_t i, const struct config_route *other, struct reason *r)
+{
+	const struct config_route *route = c->routes[i];
+	char text[ENDPOINT_TEXT_SIZE];
+
+	if (strcmp(route->settings.name, other->settings.name) == 0)
+		return config_fail(c, route->line, r, "give each route its own name",
+			"two relay routes are called %s", route->settings.name);
+	if (!same_place(&route->settings.listen, &other->settings.listen))
+		return 0;
+	endpoint_format(&route->settings.listen, text, sizeof(text));
+	return config_fail(c, route->line, r, "give one route the targets of both, or another port",
+		"the routes %s and %s both listen on %.128s", other->settings.name,
+		route->settings.name, text);
+}
+
 static int check_routes(const struct config *c, struct reason *r)
 {
 	for (uint32_t i = 0; i < c->n_routes; i++) {
@@ -298,10 +323,10 @@ static int check_routes(const struct config *c, struct reason *r)
 		if (route_check(&route->settings, &why))
 			return config_fail(c, route->line, r, why.remedy, "%s", why.what);
 		for (uint32_t j = 0; j < i; j++) {
-			if (strcmp(route->settings.name, c->routes[j]->settings.name) == 0)
-				return config_fail(c, route->line, r,
-					"give each route its own name",
-					"two relay routes are called %s", route->settings.name);
+			int err = check_route_pair(c, i, c->routes[j], r);
+
+			if (err)
+				return err;
 		}
 	}
 	return 0;

@@ -141,6 +141,9 @@ static void not_fitting(void **state)
 	bad("relay:\n- {name: x, listen: \"tcp:1.2.3.4:5\", to: \"tcp:1.2.3.4:6\"}\n"
 	    "- {name: x, listen: \"tcp:1.2.3.4:7\", to: \"tcp:1.2.3.4:6\"}\n",
 		"c.yaml:3: two relay routes are called x", "its own name");
+	bad("relay:\n- {name: x, listen: \"tcp:1.2.3.4:5\", to: \"tcp:1.2.3.4:6\"}\n"
+	    "- {name: y, listen: \"tcp:1.2.3.4:5\", to: \"tcp:1.2.3.4:6\"}\n",
+		"c.yaml:3: the routes x and y both listen on tcp:1.2.3.4:5", "another port");
 	bad("relay:\n- listen: \"tcp:1.2.3.4:5\"\n  to: nowhere\n", "c.yaml:3: ", "");
 	bad("log: info\n", "nothing to do", "ports:");
 	bad("", "the file is empty", "ports:");
