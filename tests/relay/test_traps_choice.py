@@ -1,23 +1,15 @@
 """Traps of who moves the bytes, and of the counters that tell: bulk is spliced, messages are
 copied, neither by what costs more than it saves."""
 import contextlib
-import fcntl
 import os
 import socket
-import struct
-import termios
 import threading
 import time
 
 from harness import (Listener, Relay, Server, check, equal, eventually, load, main, receive,
                      receive_all)
 from setups import Daemon, held_up
-from traps import ENGINES, block, stalled
-
-
-def unacknowledged(s):
-    """Bytes that were sent and that the other end's kernel has not acknowledged yet."""
-    return struct.unpack("i", fcntl.ioctl(s, termios.TIOCOUTQ, bytes(4)))[0]
+from traps import ENGINES, block, stalled, unacknowledged
 
 
 def test_T15_bulk_is_spliced():

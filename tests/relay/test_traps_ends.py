@@ -4,45 +4,45 @@ import socket
 import threading
 import time
 
-from harness import (SLOW, Listener, Relay, check, ended, equal, main, path, receive, receive_all,
-                     reset, wait_readable)
+from harness import (SLOW, Listener, Relay, check, connect, ended, equal, eventually, main, path,
+                     receive, receive_all, reset, wait_readable)
 from setups import joined
-from traps import ENGINES, block, check_filled, fill, stalled
+from traps import (ENGINES, block, check_filled, fill, stalled, stalled_both_ways,
+                   unacknowledged)
 
 
 def test_T1_T2_T3_full_pipe_is_drained_whole():
-    for engine in ENGINES:
-        relay, client, server, sent = stalled(engine)
+    for relay, source, sink, sent in (x for engine in ENGINES for x in stalled_both_ways(engine)):
+        what = relay.argv[-1]
         for _ in range(3):
             # In steps smaller than a pipe: each must wake the writer again.
-            part = receive(server, sent // 2)
-            check_filled(part, engine)
-            part += receive(server, sent - len(part))
-            equal(len(part), sent, f"{engine}: all that was sent")
-            check_filled(part, engine)
-            client.sendall(b"?")
-            equal(receive(server, 1), b"?", f"{engine}: after the stall")
-            server.sendall(b"!")
-            equal(receive(client, 1), b"!", f"{engine}: the other way")
-            sent = fill(client)
-        receive(server, sent)
-        client.close()
-        equal(server.recv(1), b"", f"{engine}: end of stream")
-        server.close()
+            part = receive(sink, sent // 2)
+            check_filled(part, what)
+            part += receive(sink, sent - len(part))
+            equal(len(part), sent, f"{what}: all that was sent")
+            check_filled(part, what)
+            source.sendall(b"?")
+            equal(receive(sink, 1), b"?", f"{what}: after the stall")
+            sink.sendall(b"!")
+            equal(receive(source, 1), b"!", f"{what}: the other way")
+            sent = fill(source)
+        receive(sink, sent)
+        source.close()
+        equal(sink.recv(1), b"", f"{what}: end of stream")
+        sink.close()
         relay.stop()
 
 
 def test_T1_stall_while_the_source_has_nothing_more():
     """The pipe is full, the source is empty: its next byte must still be noticed."""
-    for engine in ENGINES:
-        relay, client, server, sent = stalled(engine)
-        got = receive(server, sent)
-        equal(len(got), sent, f"{engine}: all that was sent")
+    for relay, source, sink, sent in (x for engine in ENGINES for x in stalled_both_ways(engine)):
+        what = relay.argv[-1]
+        equal(len(receive(sink, sent)), sent, f"{what}: all that was sent")
         for i in range(20):
-            client.sendall(bytes([i]))
-            equal(receive(server, 1), bytes([i]), f"{engine}: byte {i} after the stall")
-        client.close()
-        server.close()
+            source.sendall(bytes([i]))
+            equal(receive(sink, 1), bytes([i]), f"{what}: byte {i} after the stall")
+        source.close()
+        sink.close()
         relay.stop()
 
 
@@ -173,9 +173,52 @@ def test_T22_reset_becomes_reset_both_ways():
         relay.stop()
 
 
+def test_T22_what_came_before_a_reset_arrives():
+    """The relay holds it for a reader that is slow; a reset behind it must not overtake it."""
+    for engine in ENGINES:
+        target = Listener()
+        relay = Relay("tcp:127.0.0.1:0", target.where, engine=engine)
+        for who in ("client", "server"):
+            client = connect(relay.where, rcvbuf=4096)
+            server = target.accept()
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            a, b = (client, server) if who == "client" else (server, client)
+            data = block(100000)
+            a.sendall(data)
+            eventually(lambda s=a: not unacknowledged(s), "the relay has it all")
+            reset(a)
+            time.sleep(0.1)
+            check(receive(b, len(data)) == data, f"{engine}: what the {who} sent before its reset")
+            equal(ended(b), "reset", f"{engine}: the {who}'s reset")
+            b.close()
+        relay.stop()
+
+
+def test_T22_an_answer_outlives_who_gave_it():
+    """The target answers and is gone; what the client still sends to it finds nobody, and must not
+    cost the answer, which waits in the relay for a slow client."""
+    for engine in ENGINES:
+        target = Listener()
+        relay = Relay("tcp:127.0.0.1:0", target.where, engine=engine)
+        client = connect(relay.where, rcvbuf=4096)
+        server = target.accept()
+        sent, got = fill(server), b""
+        while unacknowledged(server):  # what its own kernel still has goes with it
+            got += receive(client, 4096)
+        server.close()
+        for _ in range(5):
+            client.sendall(b"more")
+            time.sleep(0.05)
+        got += receive(client, sent - len(got))
+        equal(len(got), sent, f"{engine}: bytes of the answer")
+        check_filled(got, engine)
+        client.close()
+        relay.stop()
+
+
 def test_T22_data_before_an_end_is_never_lost():
-    """The server answers, ends, and closes while the client still sends: what was queued for
-    the client before the end must reach it."""
+    """The server answers and ends while the client still sends: what was queued for the client before
+    the end must reach it."""
     for engine in ENGINES:
         target = Listener()
         relay = Relay("tcp:127.0.0.1:0", target.where, engine=engine)

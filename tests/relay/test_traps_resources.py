@@ -1,5 +1,6 @@
 """Traps of what the kernel refuses or runs out of, and of what is kept too long: pipes,
 descriptors, memory, calls that block."""
+import contextlib
 import fcntl
 import os
 import shutil
@@ -7,8 +8,8 @@ import signal
 import threading
 import time
 
-from harness import (CULVERT, SLOW, Listener, Relay, Server, Skip, check, echo, equal, eventually,
-                     keep, load, main, path, receive, reset, try_connection)
+from harness import (CULVERT, SLOW, Listener, Relay, Server, Skip, check, connect, echo, equal,
+                     eventually, keep, load, main, path, receive, reset, try_connection)
 from setups import calls_counted
 from traps import ENGINES, block, load_in_segments, stalled
 
@@ -66,7 +67,8 @@ def test_T10_refused_pipes_mean_copy_and_one_line():
     for fault in ("pipe2:EMFILE", "pipe2:ENFILE", "splice:EPERM", "splice:ENOSYS",
                   "fcntl@1=1031:EPERM"):
         server = Server()
-        relay = Relay("tcp:127.0.0.1:0", server.where, faults=[fault])
+        stats = path("stats-" + fault.replace(":", "-"))
+        relay = Relay("tcp:127.0.0.1:0", server.where, faults=[fault], stats=stats)
         before = len(relay.err)
         load(relay.where, connections=50, concurrent=10, up="256k", down="256k")
         load(relay.where, connections=1, up="8M", down="8M")
@@ -75,6 +77,9 @@ def test_T10_refused_pipes_mean_copy_and_one_line():
         check("fcntl" in fault or lines, f"{fault}: what is refused is told")
         relay.stop()
         server.finish()
+        if not fault.startswith("splice"):  # the system is not asked for every read
+            calls = calls_counted(stats)[0]
+            check(0 < calls <= 20, f"{fault}: asked {calls} times in a few seconds")
 
 
 def test_T10_tiny_pipes():
@@ -203,6 +208,27 @@ def test_T25_out_of_descriptors_neither_spins_nor_sticks():
     check(relay.p.poll() is None, "still runs")
     for s in held:
         s.close()
+
+
+def test_T25_pipes_leave_descriptors_to_connections():
+    """As many connections as the limit has room for, each with bytes stuck in it."""
+    target = Listener("unix:" + path("stuck"))
+    where = "unix:" + path("in")
+    relay = Relay(where, target.where, engine="splice", limit=200)
+    held = []
+    for _ in range(60):
+        held.append(connect(where))
+        held.append(target.accept())
+        held[-2].setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while held[-2].send(bytes(65536)):
+                time.sleep(0.001)  # the relay takes it
+    pipes = relay.pipes()
+    check(0 < pipes <= 50, f"{pipes} descriptors of pipes")
+    equal(relay.logged("Too many open files"), [], "log")
+    for s in held:
+        s.close()
+    relay.stop()
 
 
 def test_T25_faults_of_accept_and_connect_never_spin():

@@ -1,9 +1,12 @@
 """What the tests of the 27 traps have in common that relays of the field fell into. They are in
 test_traps_*.py by subject; a trap's number is in its test's name. Each must hold for every engine
 of movement that the trap concerns."""
+import fcntl
+import struct
+import termios
 import time
 
-from harness import ENDS, SLOW, Process, check, eventually, load
+from harness import ENDS, SLOW, Listener, Process, Relay, check, connect, eventually, load
 from setups import joined
 
 ENGINES = ("splice", "copy", "auto")
@@ -29,6 +32,11 @@ def fill(s, limit=64 << 20):
     return sent
 
 
+def unacknowledged(s):
+    """Bytes that were sent and that the other end's kernel has not acknowledged yet."""
+    return struct.unpack("i", fcntl.ioctl(s, termios.TIOCOUTQ, bytes(4)))[0]
+
+
 def check_filled(data, what):
     """The bytes are those of fill."""
     whole = block(1 << 16)
@@ -39,6 +47,16 @@ def stalled(engine):
     """A relay whose target reads nothing while the client has filled everything."""
     relay, client, server = joined(engine=engine, rcvbuf=4096)
     return relay, client, server, fill(client)
+
+
+def stalled_both_ways(engine):
+    """Likewise and then with the ends' parts changed: relay, who sends, who reads nothing, how much."""
+    yield stalled(engine)
+    target = Listener()
+    relay = Relay("tcp:127.0.0.1:0", target.where, engine=engine)
+    client = connect(relay.where, rcvbuf=4096)
+    server = target.accept()
+    yield relay, server, client, fill(server)
 
 
 def load_in_segments(relay, most="16M"):
