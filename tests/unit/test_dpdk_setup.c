@@ -114,6 +114,31 @@ static void test_refusals_say_why(void **state)
 	close_port(p);
 }
 
+/* It might be a disk: nobody is told how to bind that. */
+static void test_pci_devices_of_other_classes(void **state)
+{
+	DIR *devices = opendir("/sys/bus/pci/devices");
+	const struct dirent *e;
+
+	while (devices && (e = readdir(devices))) {
+		unsigned int class = 0x020000;
+		char text[300];
+		FILE *f;
+
+		snprintf(text, sizeof(text), "/sys/bus/pci/devices/%s/class", e->d_name);
+		f = fopen(text, "re");
+		if (!f)
+			continue;
+		assert_int_equal(fscanf(f, "%x", &class), 1);
+		fclose(f);
+		snprintf(text, sizeof(text), "dpdk:%s", e->d_name);
+		if (class >> 16 != 2)
+			refused(text, -EINVAL, "is no network device");
+	}
+	if (devices)
+		closedir(devices);
+}
+
 /* One name on a socket may be taken once; a refusal leaves nothing, so that the other name does. */
 static void test_memifs_share_a_socket(void **state)
 {
@@ -137,6 +162,7 @@ int main(void)
 		cmocka_unit_test(test_what_waits_at_a_stop_is_counted),
 		cmocka_unit_test(test_ports_come_and_go),
 		cmocka_unit_test(test_refusals_say_why),
+		cmocka_unit_test(test_pci_devices_of_other_classes),
 		cmocka_unit_test(test_memifs_share_a_socket),
 	};
 

@@ -147,6 +147,22 @@ static bool is_reachable(const char *driver)
 	return false;
 }
 
+/* Class 02 of PCI, Ethernet and InfiniBand among it; true where the kernel does not tell. */
+static bool is_network(const struct dpdk_device *d)
+{
+	unsigned int class = 0x020000;
+	char path[160];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/class", d->name);
+	f = fopen(path, "re");
+	if (f && fscanf(f, "%x", &class) != 1)
+		class = 0x020000;
+	if (f)
+		fclose(f);
+	return class >> 16 == 2;
+}
+
 static int pci_check(const struct dpdk_device *d, struct reason *r)
 {
 	char path[160], target[256], remedy[160];
@@ -157,6 +173,10 @@ static int pci_check(const struct dpdk_device *d, struct reason *r)
 	if (access(path, F_OK) < 0)
 		return reason_set(r, -ENODEV, "`lspci -D` lists what there is",
 			"there is no PCI device %s", d->name);
+	/* Whoever binds it by mistake may lose a disk. */
+	if (!is_network(d))
+		return reason_set(r, -EINVAL, "`culvert doctor` lists the network devices",
+			"PCI device %s is no network device", d->name);
 	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver", d->name);
 	n = readlink(path, target, sizeof(target) - 1);
 	if (n > 0) {
