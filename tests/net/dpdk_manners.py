@@ -60,7 +60,7 @@ def shares(f, seconds):
 
 
 def descriptors(f):
-    """How many of each kind, but eventfds: one is left for each memif server that was (peer.c)."""
+    """How many of each kind."""
     found = collections.Counter()
     for fd in os.listdir(f"/proc/{f.pid}/fd"):
         try:
@@ -68,7 +68,6 @@ def descriptors(f):
         except OSError:
             continue
         found[name.split("[")[0] if name.startswith("socket:") else name] += 1
-    del found["anon_inode:[eventfd]"]
     return found
 
 

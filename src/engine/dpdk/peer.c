@@ -15,6 +15,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "engine/dpdk/callbacks.h"
+
 #define LISTENS 0x10000u /* __SO_ACCEPTCON in the flags of /proc/net/unix (linux/net.h) */
 /* For a peer to answer a first question; it is asked again later. */
 #define ANSWER_MS 300
@@ -263,7 +265,7 @@ static bool listens_at(int fd, const struct dpdk_device *d)
 	       strcmp(at.sun_path + (d->abstract ? 1 : 0), d->listen) == 0;
 }
 
-/* Puts one in its place on which nothing ever happens: EAL's thread still has its number. */
+/* Puts one in its place on which nothing ever happens, until EAL's thread knows nothing of it. */
 static void park(int fd)
 {
 	int nothing = eventfd(0, EFD_CLOEXEC);
@@ -272,6 +274,8 @@ static void park(int fd)
 		return;
 	dup3(nothing, fd, O_CLOEXEC);
 	close(nothing);
+	if (callback_forget(fd))
+		close(fd);
 }
 
 void peer_plugged(const struct dpdk_device *d)
