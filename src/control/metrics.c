@@ -8,8 +8,6 @@
 #include "control/status.h"
 #include "frame/pool.h"
 
-#define KERNEL_COUNTERS_MAX 64
-
 /* A label's value: backslash, quote and newline are escaped. buf of size bytes is returned. */
 static const char *label(char *buf, size_t size, const char *text)
 {
@@ -87,17 +85,22 @@ static void queue_drops(
 			port, q->idx, drop_reason_name(r), counter_read(&q->stats.drops[r]));
 }
 
+/* arg: of which sort, bool is_level. */
 static void queue_kernel(
 	FILE *to, const char *port, const struct port *p, uint32_t idx, const void *arg)
 {
-	struct engine_counter counters[KERNEL_COUNTERS_MAX];
-	uint32_t n = p->engine->counters(p, idx, counters, KERNEL_COUNTERS_MAX);
+	struct engine_counter counters[ENGINE_COUNTERS_MAX];
+	uint32_t n = p->engine->counters(p, idx, counters, ENGINE_COUNTERS_MAX);
+	bool levels = *(const bool *)arg;
 
-	for (uint32_t i = 0; i < n; i++)
-		fprintf(to,
-			"culvert_kernel_total{port=\"%s\",queue=\"%" PRIu32
-			"\",counter=\"%s\"} %" PRIu64 "\n",
-			port, p->queues[idx]->idx, counters[i].name, counters[i].value);
+	for (uint32_t i = 0; i < n; i++) {
+		if (counters[i].is_level == levels)
+			fprintf(to,
+				"culvert_kernel_%s{port=\"%s\",queue=\"%" PRIu32
+				"\",counter=\"%s\"} %" PRIu64 "\n",
+				levels ? "level" : "total", port, p->queues[idx]->idx,
+				counters[i].name, counters[i].value);
+	}
 }
 
 static void ports(const struct daemon *d, FILE *to)
@@ -110,7 +113,9 @@ static void ports(const struct daemon *d, FILE *to)
 		"Frames dropped, by reason, at the queue they arrived on.");
 	each_queue(d, to, queue_drops, NULL);
 	head(to, "culvert_kernel_total", "counter", "Counters of the kernel or the driver.");
-	each_queue(d, to, queue_kernel, NULL);
+	each_queue(d, to, queue_kernel, &(bool){false});
+	head(to, "culvert_kernel_level", "gauge", "What they have at hand, and in use.");
+	each_queue(d, to, queue_kernel, &(bool){true});
 }
 
 static const struct fast_path_metric {

@@ -11,7 +11,6 @@
 #include "frame/pool.h"
 #include <config.h>
 
-#define KERNEL_COUNTERS_MAX 64
 /* Reads of a pool before a difference is believed: a worker moves slots in nanoseconds. */
 #define FRAMES_READS 1000
 
@@ -78,10 +77,10 @@ static void add_number(struct json_object *o, const char *key, uint64_t n)
 static struct json_object *queue_json(const struct port *p, uint32_t idx)
 {
 	const struct queue *q = p->queues[idx];
-	struct engine_counter counters[KERNEL_COUNTERS_MAX];
+	struct engine_counter counters[ENGINE_COUNTERS_MAX];
 	struct json_object *o = json_object_new_object(), *drops = json_object_new_object(),
 			   *kernel = json_object_new_object();
-	uint32_t n = p->engine->counters(p, idx, counters, KERNEL_COUNTERS_MAX);
+	uint32_t n = p->engine->counters(p, idx, counters, ENGINE_COUNTERS_MAX);
 
 	add_number(o, "queue", q->idx);
 	add_number(o, "worker", q->worker);

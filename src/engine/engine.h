@@ -134,7 +134,11 @@ struct port {
 struct engine_counter {
 	const char *name;
 	uint64_t value;
+	bool is_level; /* it goes down, too */
 };
+
+/* Counters of a queue that are read at once: some NICs' drivers have hundreds. */
+#define ENGINE_COUNTERS_MAX 512
 
 /* Of what the kernel forwarded from a port to its peer without user space. */
 struct fast_path {

@@ -198,8 +198,11 @@ def links_and_counters():
     text, kernel = told()
     for name in ("rx_packets", "tx_packets"):
         expect(kernel[name] > 0, str(kernel))
-        expect(f'culvert_kernel_total{{port="x0",queue="0",name="{name}"}}' in text or
-               any('port="x0"' in x and f'"{name}"' in x for x in text.splitlines()), text)
+        expect(f'culvert_kernel_total{{port="x0",queue="0",counter="{name}"}}' in text, text)
+    for name in ("mbufs", "mbufs_in_use"):
+        expect(f'culvert_kernel_level{{port="x0",queue="0",counter="{name}"}}' in text, text)
+    expect("# TYPE culvert_kernel_level gauge" in text, text)
+    expect('total{port="x0",queue="0",counter="mbufs' not in text, "levels go as counters")
     run("ip", "link", "set", "t0", "down")
 
     def dropped():

@@ -86,7 +86,8 @@ static uint32_t extended(
 		const struct rte_eth_xstat *x = &p->xstats[i];
 
 		if (x->value && x->id < p->n_xstats && !is_repeated(p->xstat_names[x->id].name))
-			ret[at++] = (struct engine_counter){p->xstat_names[x->id].name, x->value};
+			ret[at++] = (struct engine_counter){
+				.name = p->xstat_names[x->id].name, .value = x->value};
 	}
 	return at;
 }
@@ -106,9 +107,10 @@ uint32_t dpdk_counters(
 	if (queue == 0)
 		rte_eth_stats_get(p->port_id, &s);
 	const struct engine_counter all[] = {
-		{"mbufs", q->mbufs->size},
+		{"mbufs", q->mbufs->size, true},
 		{"mbufs_in_use",
-			q->slots ? slots_in_use(q->slots) : rte_mempool_in_use_count(q->mbufs)},
+			q->slots ? slots_in_use(q->slots) : rte_mempool_in_use_count(q->mbufs),
+			true},
 		{"rx_scattered", counter_read(&q->rx_scattered)},
 		{"rx_packets", s.ipackets},
 		{"tx_packets", s.opackets},
