@@ -217,8 +217,8 @@ def test_T22_an_answer_outlives_who_gave_it():
 
 
 def test_T22_data_before_an_end_is_never_lost():
-    """The server answers and ends while the client still sends: what was queued for the client before
-    the end must reach it."""
+    """The server answers and ends while the client still sends: what was queued for the client
+    before the end must reach it."""
     for engine in ENGINES:
         target = Listener()
         relay = Relay("tcp:127.0.0.1:0", target.where, engine=engine)

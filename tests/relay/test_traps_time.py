@@ -40,8 +40,8 @@ def test_T7_no_40_or_200_ms():
 
 
 def test_T7_small_writes_are_not_gathered():
-    """Nagle on the relay's sockets would hold the second write until the first's delayed ACK, and who
-    talks to and fro delays it: an answer follows each pair."""
+    """Nagle on the relay's sockets would hold the second write until the first's delayed ACK, and
+    who talks to and fro delays it: an answer follows each pair."""
     for engine in ENGINES:
         relay, client, server = joined(engine=engine)
         for a, b, way in ((client, server, "up"), (server, client, "down")):
@@ -95,8 +95,8 @@ def test_T20_no_stall_at_tiny_buffers():
 
 
 def test_T23_bulk_does_not_starve_others():
-    """One loop has a flow in bulk: small messages must still get through. How much of it moves in one
-    turn of the loop is in the unit test of move.c."""
+    """One loop has a flow in bulk: small messages must still get through. How much of it moves in
+    one turn of the loop is in the unit test of move.c."""
     for engine in ENGINES:
         target = Listener(handler=echo)
         relay = Relay("tcp:127.0.0.1:0", target.where, sink(), engine=engine)

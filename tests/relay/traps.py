@@ -50,7 +50,8 @@ def stalled(engine):
 
 
 def stalled_both_ways(engine):
-    """Likewise and then with the ends' parts changed: relay, who sends, who reads nothing, how much."""
+    """Likewise, and then with the ends' parts changed: relay, who sends, who reads nothing, how
+    much."""
     yield stalled(engine)
     target = Listener()
     relay = Relay("tcp:127.0.0.1:0", target.where, engine=engine)
