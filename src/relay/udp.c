@@ -241,6 +241,8 @@ int udp_start(struct loop *loop, struct route *route)
 	if (!u->batch)
 		goto fail;
 	datagram_prepare(u->fd, true);
+	/* Answers go out marked, too. It is permitted: relay_add has tried it. */
+	(void)setsockopt(u->fd, SOL_SOCKET, SO_MARK, &route->s.mark, sizeof(route->s.mark));
 	u->lost = datagram_lost(u->fd);
 	r = loop_watch(loop, u->fd, &u->handle, EPOLLIN);
 	if (r < 0)

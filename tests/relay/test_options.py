@@ -19,7 +19,7 @@ IPPROTO_MPTCP = 262
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-def borrowed(relay):
+def borrowed(relay, kind=socket.SOCK_STREAM):
     """Duplicates of the relay's sockets: (all of them) by what they are."""
     pidfd = libc.syscall(PIDFD_OPEN, relay.pid, 0)
     if pidfd < 0:
@@ -32,7 +32,7 @@ def borrowed(relay):
         if mine < 0:
             raise Skip("pidfd_getfd is not permitted")
         s = socket.socket(fileno=mine)
-        if s.family not in (socket.AF_INET, socket.AF_INET6) or s.type != socket.SOCK_STREAM:
+        if s.family not in (socket.AF_INET, socket.AF_INET6) or s.type != kind:
             s.close()
         elif s.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             got["listener"].append(s)
@@ -118,6 +118,26 @@ def test_mark():
     relay, client, sockets = with_options(mark="0x2a")
     equal(sockets["target"][0].getsockopt(socket.SOL_SOCKET, SO_MARK), 42, "target's mark")
     done(relay, client, sockets)
+
+
+def test_mark_of_datagrams():
+    if os.geteuid():
+        raise Skip("SO_MARK needs CAP_NET_ADMIN")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as target, \
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        target.bind(("127.0.0.1", 0))
+        target.settimeout(20)
+        relay = Relay("udp:127.0.0.1:0", f"udp:127.0.0.1:{target.getsockname()[1]}", mark=42,
+                      workers=2)
+        client.sendto(b"x", ("127.0.0.1", relay.port))
+        equal(target.recv(1), b"x", "datagram")
+        sockets = borrowed(relay, socket.SOCK_DGRAM)
+        marks = {side: {s.getsockopt(socket.SOL_SOCKET, SO_MARK) for s in sockets[side]}
+                 for side in ("client", "target")}
+        equal(marks, {"client": {42}, "target": {42}}, "marks")
+        for s in sockets["client"] + sockets["target"]:
+            s.close()
+    relay.stop(leak=False)
 
 
 def test_interface():
