@@ -5,6 +5,9 @@
 #include <stdbool.h>
 #include <string.h>
 
+#define NAME_WIDTH   12 /* columns, at least */
+#define DEVICE_WIDTH 15
+
 static const char *text(struct json_object *o, const char *key)
 {
 	struct json_object *value;
@@ -46,6 +49,17 @@ static struct json_object *named(struct json_object *array, const char *name)
 			return o;
 	}
 	return NULL;
+}
+
+/* Of a column: DPDK's devices have long names. */
+static int widest(struct json_object *array, const char *key, int least)
+{
+	for (size_t i = 0; i < length(array); i++) {
+		int len = (int)strlen(text(json_object_array_get_idx(array, i), key));
+
+		least = len > least ? len : least;
+	}
+	return least;
 }
 
 static uint64_t queues_sum(struct json_object *port, const char *key)
@@ -123,11 +137,14 @@ static void print_port(FILE *to, struct json_object *ports, struct json_object *
 	struct json_object *ports_before, double seconds)
 {
 	struct json_object *before = named(ports_before, text(port, "name"));
+	int name_width = widest(ports, "name", NAME_WIDTH);
+	int device_width = widest(ports, "device", DEVICE_WIDTH);
 	char rx[16], tx[16], rx_bits[16], tx_bits[16];
 
 	if (is_closed(port)) { /* it has no queues, so nothing to count */
-		fprintf(to, "%-12s %-15s %-7s %-10s %-5s %s: ", text(port, "name"),
-			text(port, "device"), "-", "-", text(port, "link"), text(port, "mode"));
+		fprintf(to, "%-*s %-*s %-7s %-10s %-5s %s: ", name_width, text(port, "name"),
+			device_width, text(port, "device"), "-", "-", text(port, "link"),
+			text(port, "mode"));
 		print_why(to, port);
 		return;
 	}
@@ -136,13 +153,13 @@ static void print_port(FILE *to, struct json_object *ports, struct json_object *
 #define RATE(buf, direction, what, times)                                     \
 	rate(buf, sizeof(buf), moved(ports, port, direction, what) * (times), \
 		moved(ports_before, before, direction, what) * (times), seconds)
-	fprintf(to,
-		"%-12s %-15s %-7s %-10s %-5s %6zu %14" PRIu64 " %14" PRIu64 " %8s %8s %8s %8s\n",
-		text(port, "name"), text(port, "device"), text(port, "engine"), text(port, "mode"),
-		text(port, "link"), length(list(port, "queues")),
-		moved(ports, port, "rx", "frames"), moved(ports, port, "tx", "frames"),
-		RATE(rx, "rx", "frames", 1), RATE(tx, "tx", "frames", 1),
-		RATE(rx_bits, "rx", "bytes", 8), RATE(tx_bits, "tx", "bytes", 8));
+	fprintf(to, "%-*s %-*s %-7s %-10s %-5s %6zu %14" PRIu64 " %14" PRIu64 " %8s %8s %8s %8s\n",
+		name_width, text(port, "name"), device_width, text(port, "device"),
+		text(port, "engine"), text(port, "mode"), text(port, "link"),
+		length(list(port, "queues")), moved(ports, port, "rx", "frames"),
+		moved(ports, port, "tx", "frames"), RATE(rx, "rx", "frames", 1),
+		RATE(tx, "tx", "frames", 1), RATE(rx_bits, "rx", "bytes", 8),
+		RATE(tx_bits, "tx", "bytes", 8));
 #undef RATE
 }
 
@@ -168,9 +185,10 @@ static void print_ports(
 
 	if (!length(ports))
 		return;
-	fprintf(to, "%-12s %-15s %-7s %-10s %-5s %6s %14s %14s %8s %8s %8s %8s\n", "PORT", "DEVICE",
-		"ENGINE", "MODE", "LINK", "QUEUES", "RX FRAMES", "TX FRAMES", "RX/s", "TX/s",
-		"RX bit/s", "TX bit/s");
+	fprintf(to, "%-*s %-*s %-7s %-10s %-5s %6s %14s %14s %8s %8s %8s %8s\n",
+		widest(ports, "name", NAME_WIDTH), "PORT", widest(ports, "device", DEVICE_WIDTH),
+		"DEVICE", "ENGINE", "MODE", "LINK", "QUEUES", "RX FRAMES", "TX FRAMES", "RX/s",
+		"TX/s", "RX bit/s", "TX bit/s");
 	for (size_t i = 0; i < length(ports); i++) {
 		struct json_object *port = json_object_array_get_idx(ports, i);
 

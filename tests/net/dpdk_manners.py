@@ -195,6 +195,10 @@ def links_and_counters():
         with urllib.request.urlopen("http://127.0.0.1:9464/metrics", timeout=20) as page:
             text = page.read().decode()
         return text, f.port("x0")["queues"][0]["kernel"]
+    table = f.ask("status").stdout.splitlines()[2:]
+    expect(table[0].startswith("PORT ") and all(
+        x[table[0].index("ENGINE"):].startswith("dpdk  ") for x in table[1:5]),
+        "the table's columns are awry:\n" + "\n".join(table[:5]))
     text, kernel = told()
     for name in ("rx_packets", "tx_packets"):
         expect(kernel[name] > 0, str(kernel))
