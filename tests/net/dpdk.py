@@ -297,4 +297,5 @@ def refused():
     m.unchanged()
 
 
-main(taps, tap_offload, packets, beside_af_xdp, memif, vhost, peer_queues, live, late, stopped, refused)
+main(taps, tap_offload, packets, beside_af_xdp, memif, vhost, peer_queues, live, late, stopped,
+     refused)
