@@ -13,6 +13,8 @@
 
 /* Packet buffers of one worker by default: 8192 slots of 4096 bytes. */
 #define UMEM_SIZE (8192ULL * 4096)
+/* What eal_start() wants for two ports and one worker, and some. */
+#define HUGE_PAGES_COMMAND "sysctl vm.nr_hugepages=96"
 
 void doctor_say(struct doctor *d, enum doctor_status status, const char *subject,
 	const char *remedy, const char *format, ...)
@@ -107,9 +109,10 @@ static void say_memory(struct doctor *d, const struct host_rights *r)
 			r->memlock / 1024);
 	say_right(d, "locked memory", &r->locking, good);
 	if (!r->huge.total)
-		doctor_say(d, DOCTOR_NOTE, "huge pages", "sysctl vm.nr_hugepages=64",
+		doctor_say(d, DOCTOR_NOTE, "huge pages", HUGE_PAGES_COMMAND,
 			"none reserved: packet memory takes ordinary pages, DPDK runs with "
-			"--no-huge");
+			"--no-huge (of 2 MiB, two DPDK ports need 96 with one worker, and 64 more "
+			"with each further one)");
 	else
 		doctor_say(d, DOCTOR_OK, "huge pages", NULL,
 			"%" PRIu64 " of %" PRIu64 " free, %" PRIu64 " KiB each", r->huge.free,

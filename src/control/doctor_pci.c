@@ -8,12 +8,29 @@
 #include "host/addresses.h"
 #include "host/pci.h"
 
-static void say_bound(struct doctor *d, const struct host_pci_nic *nic)
+/* The command that gives a device back to the kernel. */
+static void way_back(const char *root, const struct host_pci_nic *nic, char *ret, size_t size)
 {
+	struct host_pci_driver driver;
+
+	if (host_pci_kernel_driver(root, nic, &driver))
+		snprintf(ret, size,
+			"dpdk-devbind.py --bind=KERNEL-DRIVER %s (lspci -k -s %s names it)",
+			nic->address, nic->address);
+	else
+		snprintf(ret, size, "%s%s%sdpdk-devbind.py --bind=%s %s",
+			driver.loaded ? "" : "modprobe ", driver.loaded ? "" : driver.module,
+			driver.loaded ? "" : "; ", driver.name, nic->address);
+}
+
+static void say_bound(struct doctor *d, const char *root, const struct host_pci_nic *nic)
+{
+	char back[256];
+
+	way_back(root, nic, back, sizeof(back));
 	doctor_say(d, DOCTOR_OK, nic->address, NULL,
-		"[%04x:%04x] is bound to %s: DPDK has it as dpdk:%s; back: dpdk-devbind.py "
-		"--bind=KERNEL-DRIVER %s (lspci -k -s %s names it)",
-		nic->vendor, nic->device, nic->driver, nic->address, nic->address, nic->address);
+		"[%04x:%04x] is bound to %s: DPDK has it as dpdk:%s; back: %s", nic->vendor,
+		nic->device, nic->driver, nic->address, back);
 }
 
 /* UIO gives DPDK the device as it is: what the device writes to memory passes no IOMMU. */
@@ -40,14 +57,15 @@ static void say_uio(struct doctor *d, const struct host_pci_nic *nic, const stru
 		nic->vendor, nic->device, nic->driver, nic->address, instead);
 }
 
-static void say_nic(struct doctor *d, const struct host_pci_nic *nic, const struct host_vfio *vfio)
+static void say_nic(struct doctor *d, const char *root, const struct host_pci_nic *nic,
+	const struct host_vfio *vfio)
 {
+	char what[192], loss[160] = "", back[256], down[64] = "", remedy[512];
 	struct reason why = {0};
-	char what[192], loss[160] = "", remedy[256];
 	int err;
 
 	if (strcmp(nic->driver, "vfio-pci") == 0) {
-		say_bound(d, nic);
+		say_bound(d, root, nic);
 		return;
 	}
 	if (strcmp(nic->driver, "uio_pci_generic") == 0 || strcmp(nic->driver, "igb_uio") == 0) {
@@ -70,9 +88,17 @@ static void say_nic(struct doctor *d, const struct host_pci_nic *nic, const stru
 			why.remedy, "%s; DPDK can't bind it: %s%s", what, why.what, loss);
 		return;
 	}
-	snprintf(remedy, sizeof(remedy),
-		"dpdk-devbind.py --bind=vfio-pci %s; back: dpdk-devbind.py --bind=%s %s",
-		nic->address, nic->driver[0] ? nic->driver : "KERNEL-DRIVER", nic->address);
+	/* It refuses an interface with routes, which go when that is down. One that carries the
+	 * default route it shall refuse. */
+	if (nic->up && !nic->default_route)
+		snprintf(down, sizeof(down), "ip link set dev %s down; ", nic->netdev);
+	if (nic->driver[0])
+		snprintf(back, sizeof(back), "dpdk-devbind.py --bind=%s %s", nic->driver,
+			nic->address);
+	else
+		way_back(root, nic, back, sizeof(back));
+	snprintf(remedy, sizeof(remedy), "%sdpdk-devbind.py --bind=vfio-pci %s; back: %s", down,
+		nic->address, back);
 	doctor_say(d, nic->default_route ? DOCTOR_WARN : DOCTOR_NOTE, nic->address, remedy,
 		"%s; DPDK could have it%s", what, loss);
 }
@@ -95,7 +121,7 @@ void doctor_pci(struct doctor *d, const char *root)
 	host_pci_mark_routes(nics, n_nics, routes, n_routes);
 	host_vfio_get(root, &vfio);
 	for (size_t i = 0; i < n_nics; i++)
-		say_nic(d, &nics[i], &vfio);
+		say_nic(d, root, &nics[i], &vfio);
 	if (!n_nics)
 		doctor_say(d, DOCTOR_NOTE, "PCI", NULL,
 			"no Ethernet controller: DPDK has virtual devices only");

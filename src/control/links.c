@@ -104,7 +104,9 @@ static void port_refresh(struct daemon *d, uint32_t idx)
 
 	if (is_polled(p)) {
 		err = p->port->engine->link(p->port);
-		if (err < 0) {
+		if (err == -ENODEV) {
+			lose(d, idx, PORT_LINK_GONE, "the device is taken away");
+		} else if (err < 0) {
 			lose(d, idx, PORT_LINK_DOWN,
 				err == -ETIMEDOUT ? "its peer does not answer"
 						  : "its peer is gone");

@@ -232,7 +232,7 @@ int port_open(struct daemon *d, uint32_t idx, const struct memory *m, struct rea
 	}
 	p->port->index = idx;
 	p->ifindex = link.ifindex;
-	p->awaited = link.carrier;
+	p->awaited = link.carrier || p->port->link_comes;
 	p->mtu = link.mtu;
 	p->link = PORT_LINK_UP;
 	p->closed = (struct reason){0};

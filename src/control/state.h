@@ -35,7 +35,7 @@ struct daemon_port {
 	struct reason fast_path;     /* why the kernel doesn't forward by itself; empty: it does */
 	uint64_t fast_path_retry_ns; /* after a redirect failed; 0: none has */
 	uint32_t mtu;		     /* of the interface, bytes; 0: none */
-	bool awaited;	/* had a carrier before it was opened, and must have it again */
+	bool awaited;		     /* had a carrier before it was opened, or comes with one */
 	bool apart;	/* open, but no worker polls it: its pools are others, or its peer is */
 	const char *at; /* "opening", "closing": its driver is at it; NULL: it is not */
 };

@@ -128,6 +128,7 @@ struct port {
 	uint32_t n_queues;
 	struct queue **queues; /* [n_queues], each owned by worker queues[i]->worker */
 	uint32_t mtu_max; /* largest MTU with which no frame is cut, bytes; 0: no limit known */
+	bool link_comes;  /* opening took the link down: it comes up by itself, mostly */
 };
 
 /* A counter of the kernel's or the driver's, by name: "rx_ring_full". */
@@ -189,8 +190,8 @@ struct engine_ops {
 	/* The device's network interface index, 0 where there is none. */
 	uint32_t (*ifindex)(const struct port *p);
 	/* The link as the driver has it: 1 up, 0 down; -ENOTCONN: its peer is gone, -ETIMEDOUT:
-	 * does not answer, and it must be closed and opened again. NULL: that of the network
-	 * interface. */
+	 * does not answer, and it must be closed and opened again; -ENODEV: it must be closed, as
+	 * the device is taken away. NULL: that of the network interface. */
 	int (*link)(struct port *p);
 	/* What the device's name alone tells: the network device beneath ("": none) and its queues
 	 * (0: not known). -EINVAL with the reason: it is wrong whatever the machine has. NULL: the

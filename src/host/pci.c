@@ -3,16 +3,19 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fnmatch.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include <sys/utsname.h>
 #include <unistd.h>
 
 /* PCI class 02 (network), subclass 00 (Ethernet); the last byte is the interface. */
 #define CLASS_ETHERNET 0x0200
+#define IFF_UP_BIT     1ul
 
 __attribute__((format(printf, 3, 4))) static bool read_text(
 	char *ret, size_t size, const char *format, ...)
@@ -76,6 +79,8 @@ static bool find_netdev(const char *dir, struct host_pci_nic *nic)
 		snprintf(nic->netdev, sizeof(nic->netdev), "%.15s", entry->d_name);
 		if (read_text(index, sizeof(index), "%s/%s/ifindex", path, entry->d_name))
 			nic->ifindex = (uint32_t)strtoul(index, NULL, 10);
+		if (read_text(index, sizeof(index), "%s/%s/flags", path, entry->d_name))
+			nic->up = strtoul(index, NULL, 16) & IFF_UP_BIT;
 		found = true;
 	}
 	closedir(net);
@@ -195,6 +200,66 @@ int host_pci_scan(
 		qsort(nics, n, sizeof(*nics), by_address);
 	*ret_nics = nics;
 	*ret_n = n;
+	return 0;
+}
+
+/* The first module whose pattern is the device's: "alias pci:v00008086d000010C9sv*... igb". */
+static bool find_module(FILE *aliases, const char *modalias, char *ret, size_t size)
+{
+	char line[512], pattern[256], module[64];
+
+	while (fgets(line, sizeof(line), aliases)) {
+		if (sscanf(line, "alias %255s %63s", pattern, module) != 2 ||
+			strncmp(pattern, "pci:", 4) != 0 || fnmatch(pattern, modalias, 0) != 0)
+			continue;
+		snprintf(ret, size, "%s", module);
+		return true;
+	}
+	return false;
+}
+
+/* A driver may be called otherwise than its module, which tells while it is loaded. */
+static void find_driver(const char *root, struct host_pci_driver *d)
+{
+	const struct dirent *entry;
+	char path[PATH_MAX];
+	DIR *drivers;
+
+	snprintf(d->name, sizeof(d->name), "%s", d->module);
+	snprintf(path, sizeof(path), "%s/sys/module/%s/drivers", root, d->module);
+	drivers = opendir(path);
+	d->loaded = drivers != NULL;
+	while (drivers && (entry = readdir(drivers))) {
+		if (strncmp(entry->d_name, "pci:", 4) == 0)
+			snprintf(d->name, sizeof(d->name), "%.63s", entry->d_name + 4);
+	}
+	if (drivers)
+		closedir(drivers);
+}
+
+int host_pci_kernel_driver(
+	const char *root, const struct host_pci_nic *nic, struct host_pci_driver *ret_driver)
+{
+	struct host_pci_driver d = {0};
+	char path[PATH_MAX], modalias[128];
+	struct utsname kernel;
+	bool found;
+	FILE *f;
+
+	if (!read_text(modalias, sizeof(modalias), "%s/sys/bus/pci/devices/%s/modalias", root,
+		    nic->address) ||
+		uname(&kernel) < 0)
+		return -ENOENT;
+	snprintf(path, sizeof(path), "%s/lib/modules/%s/modules.alias", root, kernel.release);
+	f = fopen(path, "re");
+	if (!f)
+		return -ENOENT;
+	found = find_module(f, modalias, d.module, sizeof(d.module));
+	fclose(f);
+	if (!found)
+		return -ENOENT;
+	find_driver(root, &d);
+	*ret_driver = d;
 	return 0;
 }
 

@@ -20,7 +20,14 @@ struct host_pci_nic {
 	int numa_node;	       /* -1: none */
 	char netdev[16];       /* its interface; empty: none in the namespace of this sysfs */
 	uint32_t ifindex;      /* of netdev, 0 without */
+	bool up;	       /* netdev, administratively */
 	bool default_route;    /* netdev carries a default route: see host_pci_mark_routes */
+};
+
+struct host_pci_driver {
+	char name[64];	 /* "virtio-pci" */
+	char module[64]; /* "virtio_pci" */
+	bool loaded;
 };
 
 struct host_vfio {
@@ -34,6 +41,10 @@ struct host_vfio {
 int host_pci_scan(
 	const char *root, struct host_pci_nic **ret_nics, size_t *ret_n, struct reason *ret_reason);
 void host_vfio_get(const char *root, struct host_vfio *ret);
+/* The kernel's own driver for a device that is bound to another, or to none: its module by the
+ * table that modprobe has, and the driver's name. 0, or -ENOENT: not known. */
+int host_pci_kernel_driver(
+	const char *root, const struct host_pci_nic *nic, struct host_pci_driver *ret_driver);
 /* Sets default_route of those whose interface is in ifindexes (host_default_routes). */
 void host_pci_mark_routes(
 	struct host_pci_nic *nics, size_t n, const uint32_t *ifindexes, size_t n_ifindexes);

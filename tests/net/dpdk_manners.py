@@ -348,5 +348,6 @@ def queues():
     m.unchanged()
 
 
-main(only_when_wanted, on_one_cpu, huge_pages, idle, busy, links_and_counters, cycles, refused_live,
-     refused_reload, not_permitted, no_memory, queues)
+if __name__ == "__main__":
+    main(only_when_wanted, on_one_cpu, huge_pages, idle, busy, links_and_counters, cycles,
+         refused_live, refused_reload, not_permitted, no_memory, queues)

@@ -73,4 +73,5 @@ def check(m, f, lanes):
     m.unchanged()
 
 
-main(ordinary, in_order, large)
+if __name__ == "__main__":
+    main(ordinary, in_order, large)

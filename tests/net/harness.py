@@ -17,11 +17,13 @@ import sys
 import time
 
 SKIP = 77
-PATIENCE = 60.0  # seconds for what takes one on an idle machine
+# Seconds for what takes one on an idle machine; emulated ones (tests/vm) are slow.
+PATIENCE = 240.0 if "--nics" in sys.argv else 60.0
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET = 0x40000000
 PR_SET_PDEATHSIG = 1
 LONG = os.environ.get("CULVERT_LONG") == "1"
+PCI = {}  # device: the PCI address by which DPDK has it, while the kernel has not
 
 
 class Failure(Exception):
@@ -146,11 +148,13 @@ def veth(port, host, device, queues=1, mtu=1500, ipv6=False):
 
 def nic(port, host, device, mtu=1500, ipv6=False):
     """The same over a guest's NICs (tests/vm): both are there, wired to each other outside."""
-    for name in (port, device):  # an end may still be on its way back from a host that is gone
+    ours = [port] if port not in PCI else []
+    for name in (*ours, device):  # an end may still be on its way back from a host that is gone
         wait_for(f"device {name}", lambda: link(name))
         run("ip", "link", "set", name, "down", "mtu", mtu)
     run("ip", "link", "set", device, "netns", host.pid)
-    quiet(port)
+    for name in ours:
+        quiet(name)
     if not ipv6:
         host.run("sysctl", "-qw", f"net.ipv6.conf.{device}.disable_ipv6=1")
     else:
@@ -158,9 +162,12 @@ def nic(port, host, device, mtu=1500, ipv6=False):
     # GRO would hold TCP frames back at the end and others overtake them there; so would fq_codel.
     host.run("ethtool", "-K", device, "gro", "off")
     host.run("tc", "qdisc", "replace", "dev", device, "root", "pfifo")
+    # virtio_net turns the filter off a moment after it was told: for the first frames too late.
+    host.run("ip", "link", "set", device, "promisc", "on")
     host.run("ip", "link", "set", device, "up")
-    run("ip", "link", "set", port, "up")
-    for name, where in ((port, None), (device, host)):
+    for name in ours:
+        run("ip", "link", "set", name, "up")
+    for name, where in (*((x, None) for x in ours), (device, host)):
         wait_for(f"carrier of {name}", lambda: link(name, where)["operstate"] == "UP")
 
 
@@ -335,7 +342,9 @@ def ports_config(ports, mode=None, workers=1, more="", patch=True, engine=None, 
     sizes = f", rx_ring: {rings}, tx_ring: {rings}" if rings else ""
     lines = [f"workers: {workers}", f"engine: {engine or OPTIONS.engine}", "ports:"]
     for name, device in ports.items():
-        if OPTIONS.engine == "dpdk":
+        if device in PCI:
+            lines.append(f'  - {{ name: {name}, device: "dpdk:{PCI[device]}" }}')
+        elif OPTIONS.engine == "dpdk":
             # A ring slot must hold the largest frame; a queue for each worker.
             device = (f"dpdk:net_af_packet_{device},iface={device},qpairs={workers},"
                       "framesz=4096,blocksz=4096,framecnt=1024")
@@ -403,7 +412,7 @@ class Machine:
                 host.run("ip", "addr", "add", f"10.77.0.{i}/24", "dev", device)
                 if ipv6:
                     host.run("ip", "addr", "add", f"fd77::{i}/64", "dev", device, "nodad")
-        self.before = {p: settings(p) for p in self.ports.values()}
+        self.before = {p: settings(p) for p in self.ports.values() if p not in PCI}
 
     def frames(self, mode, *args, timeout=600, check=True):
         """tests/net/frames between the two hosts; what it reports, a list of lanes."""
@@ -466,6 +475,7 @@ def options():
     p.add_argument("--mode", default="copy")
     p.add_argument("--only", default="", help="only the parts whose names contain this")
     p.add_argument("--rounds", type=int, default=0)
+    p.add_argument("--replug", default="", help="likewise: QEMU's name of NICs that it can unplug")
     p.add_argument("--nics", action="store_true", help="in a guest of tests/vm: over its NICs")
     return p.parse_args()
 

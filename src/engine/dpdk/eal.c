@@ -166,6 +166,17 @@ static uint64_t huge_bytes_free(void)
 	return sum;
 }
 
+static bool choose_huge_pages(uint64_t wanted)
+{
+	uint64_t n = huge_bytes_free();
+
+	if (n && n < wanted)
+		log_warn("dpdk: %llu MiB of huge pages are free, %llu are wanted: it starts "
+			 "without; raise vm.nr_hugepages (sysctl), and restart",
+			(unsigned long long)(n >> 20), (unsigned long long)(wanted >> 20));
+	return n >= wanted;
+}
+
 /* "0@(0,1,...)": one lcore that may run wherever we may, so that nothing is pinned. */
 static void lcores_write(const cpu_set_t *cpus, char *text, size_t size)
 {
@@ -268,7 +279,7 @@ int eal_start(uint32_t n_pools, size_t size, struct reason *r)
 	if (sched_getaffinity(0, sizeof(cpus), &cpus) < 0)
 		return reason_set(
 			r, -errno, NULL, "the affinity can't be read: %s", strerror(errno));
-	huge_pages = huge_bytes_free() >= HUGE_BASE_BYTES + n_pools * HUGE_POOL_BYTES + size;
+	huge_pages = choose_huge_pages(HUGE_BASE_BYTES + n_pools * HUGE_POOL_BYTES + size);
 	for (int i = 1; i < NSIG; i++)
 		sigaction(i, NULL, &actions[i]);
 	eal_listen();

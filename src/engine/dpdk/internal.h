@@ -2,6 +2,7 @@
 #pragma once
 
 #include <rte_ethdev.h>
+#include <stdatomic.h>
 
 #include "engine/dpdk/device.h"
 #include "engine/engine.h"
@@ -43,6 +44,8 @@ struct dpdk_port {
 	 * since when it has lost it (0: it hasn't). Control's. */
 	uint64_t opened_ns, lost_ns;
 	bool was_up;
+	/* A PCI device that must be let go. Written by a thread of EAL's, read by control. */
+	atomic_bool wanted;
 	/* net_af_packet's sockets, and what the kernel dropped at them. Control's. */
 	int packet_fds[16];
 	uint32_t n_packet_fds;

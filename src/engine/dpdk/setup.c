@@ -19,6 +19,7 @@
 #include "engine/dpdk/mbufs.h"
 #include "engine/dpdk/peer.h"
 #include "engine/dpdk/slots.h"
+#include "engine/dpdk/wanted.h"
 
 #define RING_DEFAULT 2048 /* descriptors */
 #define TX_CHECKSUMS (RTE_ETH_TX_OFFLOAD_TCP_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM)
@@ -459,6 +460,8 @@ static void port_free(struct dpdk_port *p, bool plugged)
 	uint64_t lost = 0;
 
 	if (plugged) {
+		if (p->device.pci)
+			wanted_forget(p->device.name, &p->wanted);
 		device_unplug(p->port_id);
 		peer_unplugged(&p->device);
 	}
@@ -534,10 +537,15 @@ static int open_port(const struct port_settings *s, const struct memory *m, stru
 	if (!err)
 		err = device_plug(&p->device, &p->port_id, &why);
 	plugged = !err;
+	if (!err && p->device.pci && wanted_watch(p->device.name, &p->wanted) < 0)
+		log_warn("port %s: who unbinds or unplugs %s has to wait until it is detached: "
+			 "out of memory",
+			s->name, p->device.name);
 	if (!err)
 		err = set_up(p, s, m, &why);
 	if (!err) {
 		p->opened_ns = now_ns();
+		p->base.link_comes = p->device.pci;
 		*ret_port = &p->base;
 		return 0;
 	}
@@ -578,6 +586,8 @@ static int link_of(struct port *base)
 	struct rte_eth_link link = {0};
 	int up;
 
+	if (atomic_load_explicit(&p->wanted, memory_order_relaxed))
+		return -ENODEV;
 	if (p->lost_ns && now_ns() - p->lost_ns < PEER_GONE_NS)
 		return 0;
 	if (p->lost_ns)
