@@ -54,6 +54,19 @@ struct dpdk_port {
 
 extern const struct queue_ops dpdk_queue_ops;
 
+/* Two VLAN tags. */
+#define DPDK_TAGS_SIZE 8
+
+/* configure.c */
+/* The port's MTU: the network device's, the one asked for, or the driver's. */
+int dpdk_choose_mtu(struct dpdk_port *p, uint32_t *ret_mtu, struct reason *r);
+/* One try to configure and start it, with receive interrupts or without; its queues keep what they
+ * got for the next. room: bytes of a buffer that the longest frame takes. */
+int dpdk_bring_up(struct dpdk_port *p, const struct port_settings *s, uint32_t mtu, uint32_t room,
+	bool interrupts, struct reason *r);
+/* Of a port that was started with interrupts. */
+void dpdk_find_wait_fds(struct dpdk_port *p);
+
 /* counters.c */
 int dpdk_counters_make(struct dpdk_port *p);
 uint32_t dpdk_counters(
