@@ -17,6 +17,7 @@
 /* Seconds after which a silent client is cut: a scrape takes milliseconds. */
 #define CLIENT_TIMEOUT_S 10
 #define CLIENTS_MAX	 64
+#define CHANGES_MAX	 32 /* of them, so that who reads finds room */
 #define RUNS_MAX	 10 /* at once, while there is more to do */
 
 struct server {
@@ -139,8 +140,16 @@ static char seen; /* the state of a connection whose headers are there */
 static enum MHD_Result wait_turn(struct server *s, struct MHD_Connection *connection,
 	const struct server_route *route, void **state)
 {
-	struct change *c = calloc(1, sizeof(*c));
+	struct server_reply reply = {0};
+	struct change *c;
 
+	if (s->n_changes >= CHANGES_MAX) {
+		server_reply_text(&reply, MHD_HTTP_SERVICE_UNAVAILABLE,
+			"%u changes wait already; `culvert status` shows what for, try again later",
+			s->n_changes);
+		return send_reply(connection, &reply);
+	}
+	c = calloc(1, sizeof(*c));
 	if (!c)
 		return MHD_NO;
 	c->request.connection = connection;
@@ -186,6 +195,22 @@ bool server_change(struct server *s)
 		c->route->handle(s->ctx, &c->request, &c->reply);
 	MHD_resume_connection(c->request.connection);
 	return true;
+}
+
+/* A connection that rests keeps its place until somebody looks. */
+static void drop_gone(struct server *s)
+{
+	struct change **at = &s->first, *c;
+
+	while ((c = *at)) {
+		if (!has_gone(c->request.connection)) {
+			at = &c->next;
+			continue;
+		}
+		*at = c->next;
+		MHD_resume_connection(c->request.connection);
+	}
+	s->last = at;
 }
 
 static void on_completed(void *ctx, struct MHD_Connection *connection, void **state,
@@ -446,6 +471,7 @@ void server_run(struct server *s)
 {
 	MHD_UNSIGNED_LONG_LONG wait_ms;
 
+	drop_gone(s);
 	/* Of a connection that goes on after a rest the descriptor tells nothing. */
 	for (int i = 0; i < RUNS_MAX; i++) {
 		(void)MHD_run(s->daemon);

@@ -204,6 +204,42 @@ static void changes_wait_their_turn(void **state)
 	expect_answer(late, " 503 ", "culvert is stopping");
 }
 
+#define MANY 100 /* more than may be connected at once */
+
+/* Who reads is answered however many wait, and those that gave up take nobody's place. */
+static void changes_leave_room(void **state)
+{
+	struct changing c = {.path = path};
+	int fds[MANY], n = 0, fd;
+	struct reason r;
+	char *text;
+
+	assert_int_equal(server_open_unix(path, routes, &c, &c.s, &r), 0);
+	for (int i = 0; i < MANY; i++) {
+		char byte;
+
+		fd = post("/change?word=one");
+		run_often(c.s);
+		if (recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1)
+			expect_answer(fd, " 503 ", "changes wait already");
+		else
+			fds[n++] = fd;
+	}
+	assert_int_equal(request(c.s, path, "GET", "/echo?word=hi", &text), EXIT_CODE_DONE);
+	free(text);
+	while (n > 0)
+		close(fds[--n]);
+	run_often(c.s);
+	fd = post("/change?word=two");
+	run_often(c.s);
+	assert_true(server_change(c.s));
+	run_often(c.s);
+	expect_answer(fd, " 200 ", "two");
+	assert_false(server_change(c.s));
+	assert_int_equal(c.made, 1);
+	server_close(c.s);
+}
+
 /* Its descriptor would stay open until the next look at time-outs. */
 static void client_that_leaves_is_seen(void **state)
 {
@@ -315,6 +351,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(answers_and_exit_codes),
 		cmocka_unit_test(changes_wait_their_turn),
+		cmocka_unit_test(changes_leave_room),
 		cmocka_unit_test(client_that_leaves_is_seen),
 		cmocka_unit_test(stale_is_replaced_busy_is_not),
 		cmocka_unit_test(what_is_no_socket_stays),
