@@ -122,6 +122,8 @@ static int add_port(struct daemon *d, const struct plan_port *plan, bool keep, s
 static void drop_port(struct daemon *d, uint32_t idx)
 {
 	beside_close(d, idx);
+	if (d->hung)
+		return; /* it is not */
 	log_info("port %s: closed", d->ports[idx].asked.name);
 	d->ports[idx] = (struct daemon_port){0};
 	/* Another port may get its place: the kernel must not forward frames there meanwhile. */
@@ -169,9 +171,10 @@ static int add_ports(struct daemon *d, const struct config *c, const struct plan
 	return 0;
 }
 
+/* Where a driver hangs and culvert is to end, what is still there is the end's to close. */
 static void drop_ports(struct daemon *d, const struct config *c)
 {
-	for (uint32_t i = 0; i < PORTS_MAX; i++) {
+	for (uint32_t i = 0; i < PORTS_MAX && !d->hung; i++) {
 		if (d->ports[i].used && port_in(c, &d->ports[i].asked) < 0)
 			drop_port(d, i);
 	}
@@ -206,7 +209,8 @@ static int change_ports(struct daemon *d, struct config *c, struct reason *r)
 	if (err)
 		return err;
 	drop_ports(d, c);
-	err = add_ports(d, c, &plan, false, r);
+	err = d->hung ? reason_set(r, -ECANCELED, NULL, "culvert is stopping")
+		      : add_ports(d, c, &plan, false, r);
 	if (err && d->stopping)
 		return err; /* all ports are closed soon */
 	if (err) {

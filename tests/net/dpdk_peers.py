@@ -288,9 +288,10 @@ def closing():
     m, f = two_hosts()
     for wakes in (True, False):
         f.ask("attach", device)
+        f.ask("attach", "dpdk:net_null1")
         wait_for("they are joined", lambda: f.port(device)["link"] == "up")
         os.kill(other.pid, signal.SIGSTOP)
-        detach = change(f, "detach", device)
+        detach = change(f, "detach", device, "dpdk:net_null1")
         wait_for("it is closed", lambda: f.port(device)["mode"] == "closing")
         m.reachable()
         f.check_law()
@@ -300,6 +301,10 @@ def closing():
             told = detach.communicate(timeout=harness.PATIENCE)[0]
             expect(detach.returncode == 0, told)
     told_to_end(m, f, device, "closing")
+    told = detach.communicate(timeout=harness.PATIENCE)[0]
+    expect(detach.returncode == 1 and "culvert is stopping" in told, told)
+    last = f.log().split("has not come back from closing it")[1]
+    expect(": closed" not in last, "a port that is not closed is said to be:\n" + last)
     os.kill(other.pid, signal.SIGCONT)
     with_it = config({"wan": packet("p0"), "xdp": "p1", "late": device}, (("wan", "late"),))
     f = Culvert(with_it)
