@@ -174,7 +174,7 @@ void links_read(struct daemon *d)
 		log_debug("links: %s", strerror(-n));
 }
 
-static void retry(struct daemon *d, uint32_t idx, uint64_t now_ns)
+static void retry(struct daemon *d, uint32_t idx)
 {
 	struct daemon_port *p = &d->ports[idx];
 	struct plan_facts facts;
@@ -208,7 +208,7 @@ static void retry(struct daemon *d, uint32_t idx, uint64_t now_ns)
 	p->closed = r;
 	log_debug("%s", r.what);
 	back_off(p);
-	p->retry_ns = now_ns + p->backoff_s * SECOND_NS;
+	p->retry_ns = daemon_now_ns() + p->backoff_s * SECOND_NS; /* it may have taken long */
 }
 
 void links_retry(struct daemon *d, uint64_t now_ns)
@@ -217,7 +217,7 @@ void links_retry(struct daemon *d, uint64_t now_ns)
 		struct daemon_port *p = &d->ports[i];
 
 		if (p->used && !p->port && p->retry_ns && p->retry_ns <= now_ns)
-			retry(d, i, now_ns);
+			retry(d, i);
 	}
 }
 

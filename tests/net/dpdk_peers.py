@@ -202,6 +202,7 @@ def silent(path):
                 driver.sendall(struct.pack("<IIIQ", 1, 5, 8, 1 << 32))  # VIRTIO_F_VERSION_1
                 driver.close()
                 driver, request = asker()
+            return driver
         yield driver_waits
 
 
@@ -279,6 +280,23 @@ def ends():
         told_to_end(m, f, "late", "opening")
 
 
+def refused():
+    """a driver that takes long to fail is not asked again at once"""
+    path = "/run/refused.sock"
+    f = Culvert(config({"late": f"dpdk:net_virtio_user0,path={path}", "n": "dpdk:net_null0"},
+                       (("late", "n"),)))
+    with silent(path) as driver_waits:
+        driver = driver_waits()
+        time.sleep(5)
+        driver.close()
+        failed = time.monotonic()
+        driver_waits()
+        gap = time.monotonic() - failed
+        say(f"asked again after {gap:.1f} s")
+        expect(gap > 3, f"asked again after {gap:.1f} s")
+    f.end()
+
+
 def closing():
     """a peer that hangs when its port is closed holds up neither frames nor status nor the end"""
     path = "/run/closing.sock"
@@ -319,4 +337,4 @@ def closing():
     other.end()
 
 
-main(dies_and_returns, mute, asked, opening, ends, closing)
+main(dies_and_returns, mute, asked, opening, ends, refused, closing)
