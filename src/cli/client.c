@@ -56,8 +56,10 @@ static int no_answer(const char *socket, CURLcode err)
 			socket);
 		return EXIT_CODE_FAILED;
 	}
-	fprintf(stderr, "culvert: error: the daemon at %s does not answer: %s\n", socket,
-		curl_easy_strerror(err));
+	fprintf(stderr,
+		"culvert: error: the daemon at %s does not answer: %s; `culvert status` shows what "
+		"a change waits for, its log what went wrong\n",
+		socket, curl_easy_strerror(err));
 	return EXIT_CODE_FAILED;
 }
 

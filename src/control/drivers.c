@@ -6,6 +6,7 @@
  * broken off: where culvert is to end and it does not come back, the thread is left behind with the
  * slots that were lent for it, and ends with the process.
  */
+#include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -101,6 +102,7 @@ int driver_open(struct daemon *d, struct daemon_port *p, const struct port_setti
 	if (!c)
 		return reason_set(r, -ENOMEM, NULL, "no memory, or no descriptor, to open it");
 	c->memory = m;
+	assert(!s->host_addresses); /* they are the caller's, who may go before the thread does */
 	c->settings = *s;
 	c->settings.name = c->asked.name;
 	c->settings.device = c->asked.device;

@@ -139,6 +139,13 @@ static void told_twice_it_leaves_it_behind(void **state)
 	end(d);
 }
 
+/* A thread that is left behind has no list that its caller frees. */
+static void none_that_may_hang_has_addresses(void **state)
+{
+	for (int i = 0; engines[i]; i++)
+		assert_false(engines[i]->may_hang && engines[i]->host_addresses);
+}
+
 static int setup(void **state)
 {
 	sigset_t set;
@@ -156,6 +163,7 @@ int main(void)
 		cmocka_unit_test(fails_with_its_reason),
 		cmocka_unit_test(told_to_end_it_waits),
 		cmocka_unit_test(told_twice_it_leaves_it_behind),
+		cmocka_unit_test(none_that_may_hang_has_addresses),
 	};
 	return cmocka_run_group_tests(tests, setup, NULL);
 }

@@ -333,6 +333,37 @@ static void tcp_only_reads(void **state)
 	assert_int_equal(server_open_tcp("nonsense", routes, NULL, &s, &r), -EINVAL);
 }
 
+/* The error line goes on with what helps. */
+static void daemon_that_says_nothing(void **state)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct request r = {.socket = path, .method = "POST", .path = "/change"};
+	int listener = socket(AF_UNIX, SOCK_STREAM, 0), standard = dup(STDERR_FILENO), said[2], fd;
+	char text[512] = "", asked[512];
+	pthread_t thread;
+
+	strcpy(address.sun_path, path);
+	assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	assert_int_equal(pipe(said), 0);
+	dup2(said[1], STDERR_FILENO);
+	assert_int_equal(pthread_create(&thread, NULL, ask, &r), 0);
+	fd = accept(listener, NULL, NULL);
+	assert_true(recv(fd, asked, sizeof(asked), 0) > 0);
+	close(fd);
+	pthread_join(thread, NULL);
+	dup2(standard, STDERR_FILENO);
+	assert_true(read(said[0], text, sizeof(text) - 1) > 0);
+	assert_int_equal(r.code, EXIT_CODE_FAILED);
+	assert_non_null(strstr(text, "does not answer"));
+	assert_non_null(strstr(text, "`culvert status` shows what a change waits for"));
+	close(said[0]);
+	close(said[1]);
+	close(standard);
+	close(listener);
+	unlink(path);
+}
+
 static int make_folder(void **state)
 {
 	if (!mkdtemp(folder))
@@ -357,6 +388,7 @@ int main(void)
 		cmocka_unit_test(what_is_no_socket_stays),
 		cmocka_unit_test(folder_must_be_there),
 		cmocka_unit_test(tcp_only_reads),
+		cmocka_unit_test(daemon_that_says_nothing),
 	};
 	return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
