@@ -137,6 +137,7 @@ bool daemon_await(struct daemon *d, int fd)
 		{.fd = d->signal_fd, .events = POLLIN},
 		{.fd = d->unix_server ? server_fd(d->unix_server) : -1, .events = POLLIN},
 		{.fd = d->http_server ? server_fd(d->http_server) : -1, .events = POLLIN},
+		{.fd = d->monitor ? host_monitor_fd(d->monitor) : -1, .events = POLLIN},
 	};
 	uint64_t until_ns = d->stopping ? daemon_now_ns() + HANG_NS : UINT64_MAX;
 
@@ -150,6 +151,8 @@ bool daemon_await(struct daemon *d, int fd)
 			break; /* a second one */
 		if (d->stopping && !impatient)
 			until_ns = daemon_now_ns() + HANG_NS;
+		if (fds[4].revents)
+			links_read_beside(d);
 		answer(d);
 	}
 	return fds[0].revents;

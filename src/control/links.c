@@ -74,6 +74,15 @@ static void mtu_set(struct daemon *d, uint32_t idx, uint32_t mtu)
 	workers_resume(d);
 }
 
+static void came_back(struct daemon *d, const struct host_event *e)
+{
+	int idx = port_by_name(d, e->name);
+
+	if (idx >= 0 && !d->ports[idx].port && port_is_on(d->ports[idx].asked.device, e->name) &&
+		d->ports[idx].link == PORT_LINK_GONE)
+		d->ports[idx].retry_ns = daemon_now_ns();
+}
+
 static void link_changed(struct daemon *d, const struct host_event *e)
 {
 	int idx = port_by_ifindex(d, e->ifindex);
@@ -84,10 +93,7 @@ static void link_changed(struct daemon *d, const struct host_event *e)
 		link_set(d, (uint32_t)idx, e->up);
 		return;
 	}
-	idx = port_by_name(d, e->name);
-	if (idx >= 0 && !d->ports[idx].port && port_is_on(d->ports[idx].asked.device, e->name) &&
-		d->ports[idx].link == PORT_LINK_GONE)
-		d->ports[idx].retry_ns = daemon_now_ns();
+	came_back(d, e);
 }
 
 /* Has no network interface that would tell of its link. */
@@ -137,6 +143,10 @@ void links_refresh(struct daemon *d)
 
 void links_poll(struct daemon *d)
 {
+	if (d->links_missed) {
+		d->links_missed = false;
+		links_refresh(d);
+	}
 	for (uint32_t i = 0; i < PORTS_MAX; i++) {
 		if (is_polled(&d->ports[i]))
 			port_refresh(d, i);
@@ -164,6 +174,33 @@ static void on_event(const struct host_event *e, void *data)
 			port_addresses(d, i);
 		break;
 	}
+}
+
+/* While a driver is waited for no port can be opened or closed; but which frames are the host's own
+ * can't wait. */
+static void on_event_beside(const struct host_event *e, void *data)
+{
+	struct daemon *d = data;
+	int idx = port_by_ifindex(d, e->ifindex);
+
+	d->links_missed = true;
+	switch (e->kind) {
+	case HOST_EVENT_LINK: came_back(d, e); /* fall through */
+	case HOST_EVENT_ADDRESSES:
+		if (idx >= 0)
+			port_addresses(d, (uint32_t)idx);
+		break;
+	case HOST_EVENT_LINK_GONE: break;
+	case HOST_EVENT_OVERRUN:
+		for (uint32_t i = 0; i < PORTS_MAX; i++)
+			port_addresses(d, i);
+		break;
+	}
+}
+
+void links_read_beside(struct daemon *d)
+{
+	(void)host_monitor_read(d->monitor, on_event_beside, d);
 }
 
 void links_read(struct daemon *d)

@@ -61,7 +61,8 @@ struct daemon {
 	uint64_t fast_path_check_ns; /* next look */
 	bool ready;
 	bool stopping;
-	bool reload; /* is due: SIGHUP came */
+	bool reload;	   /* is due: SIGHUP came */
+	bool links_missed; /* events came that only links_refresh makes good */
 	/* NULL, or whose driver did not come back when culvert was to end: its thread is left
 	 * behind (drivers.c), with all that it may touch. */
 	const struct engine_ops *hung;
@@ -148,6 +149,8 @@ int fast_path_wait_ms(const struct daemon *d, uint64_t now_ns);
 
 /* links.c: what the kernel reports of links and addresses. */
 void links_read(struct daemon *d);
+/* While a driver is waited for: addresses alone, the rest at the next links_poll. */
+void links_read_beside(struct daemon *d);
 /* A port whose peer is not there: it has its place, and is opened when it is. */
 void links_await_peer(struct daemon *d, uint32_t idx, const struct reason *why);
 /* Opens again what is due. */
@@ -156,7 +159,7 @@ void links_retry(struct daemon *d, uint64_t now_ns);
 int links_wait_ms(const struct daemon *d, uint64_t now_ns);
 /* Carrier of every open port, read now. */
 void links_refresh(struct daemon *d);
-/* Of those alone whose driver must be asked. */
+/* Of those alone whose driver must be asked; of all after links_read_beside. */
 void links_poll(struct daemon *d);
 
 /* routes.c: the relay's routes. */

@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import harness
-from harness import Culvert, expect, main, say, wait_for
+from harness import Culvert, Machine, expect, main, run, say, veth, wait_for
 from life import Pairs
 
 ROUNDS = 100 if harness.LONG else 6
@@ -242,6 +242,30 @@ def opening():
     m.unchanged()
 
 
+def addresses():
+    """while a driver opens, a new address of the host is its own; then, what went is seen gone"""
+    m = Machine(addresses=True)
+    f = Culvert(config({"wan": "p0", "lan": "p1"}, (("wan", "lan"),)))
+    path = "/run/addresses.sock"
+    veth("p2", m.b, "b2")
+    f.ask("attach", "p2")
+    device = f"dpdk:net_virtio_user0,path={path}"
+    f.ask("attach", device)
+    with silent(path) as driver_waits:
+        driver_waits()
+        run("ip", "addr", "add", "10.77.0.9/24", "dev", "p0")
+        wait_for("the host answers at its new address", lambda: m.a.run(
+            "ping", "-c1", "-W1", "-n", "10.77.0.9", check=False).returncode == 0, 10)
+        m.reachable()
+        run("ip", "link", "del", "p2")
+        time.sleep(0.5)
+        expect(f.port(device)["mode"] == "opening", "the driver does not wait")
+    wait_for("the device is seen gone", lambda: f.port("p2")["link"] == "gone", 10)
+    run("ip", "addr", "del", "10.77.0.9/24", "dev", "p0")
+    f.end()
+    m.unchanged()
+
+
 def told_to_end(m, f, name, doing):
     """SIGTERM while the driver of a port hangs."""
     expect(f.port(name)["mode"] == doing, f.port(name))
@@ -337,4 +361,4 @@ def closing():
     other.end()
 
 
-main(dies_and_returns, mute, asked, opening, ends, refused, closing)
+main(dies_and_returns, mute, asked, opening, addresses, ends, refused, closing)
