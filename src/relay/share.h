@@ -1,10 +1,12 @@
 /*
  * A route's rate, shared out: connections that have bytes to move and wait for the rate stand in a
  * queue, one a loop, and each moves a chunk when it is its turn. Without it whoever looks first
- * after a pause would have all of the rate, and that is always the same one.
+ * after a pause would have all of the rate, and that is always the same one. So it is with loops:
+ * one that other connections keep awake finds the rate free before the others do, and gives way.
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -19,7 +21,9 @@ struct share {
 	struct loop *loop;
 	struct route *route;
 	struct flow *first, **end;
-	uint32_t n; /* in the queue */
+	/* Its loop writes these, the others read them. */
+	_Atomic uint32_t n;	    /* in the queue */
+	_Atomic uint64_t served_ns; /* when the rate last let one of this loop's through */
 };
 
 /* Those of a route with a rate; NULL without memory. */

@@ -5,10 +5,10 @@ import socket
 import threading
 import time
 
-from harness import (CULVERT, DEADLINE, LONG, SLOW, Listener, Relay, Server, ask, check, echo,
+from harness import (CULVERT, DEADLINE, LONG, SLOW, Listener, Relay, Server, ask, check, connect, echo,
                      ended, equal, eventually, full_listener, load, main, path, receive, reset,
                      saying, try_connection, wait_readable)
-from setups import joined
+from setups import Daemon, joined
 
 
 def served(relay, s):
@@ -189,6 +189,48 @@ def test_route_rate_is_shared():
         check(min(shares) > max(shares) / 8, f"{workers} workers: shares of the rate: {shares}")
         check(messages >= 4, f"{workers} workers: {messages} answers to small messages in 3 s")
         relay.stop()
+
+
+def test_route_rate_and_a_loop_that_is_awake():
+    """Who looks more often, for another route's sake, has no more of the rate."""
+    received = [0, 0]
+
+    def handler(c):
+        who = receive(c, 1)[0]
+        while data := c.recv(1 << 18):
+            received[who] += len(data)
+
+    def push(s):
+        try:
+            while not over.is_set():
+                s.send(bytes(1 << 16))
+        except OSError:
+            pass
+
+    over = threading.Event()
+    relay = Daemon({"name": "limited", "listen": "tcp:127.0.0.1:0", "rate": "8M/s",
+                    "to": [Listener(handler=handler).where]},
+                   {"name": "other", "listen": "tcp:127.0.0.1:0",
+                    "to": [Listener(handler=echo).where]}, workers=2)
+    limited, other = relay.all()
+    bulk = [connect(limited) for _ in received]
+    for i, s in enumerate(bulk):
+        s.sendall(bytes([i]))
+        threading.Thread(target=push, args=(s,), daemon=True).start()
+    eventually(lambda: min(received) > 0, "both move")
+    talk = connect(other)
+    received[:] = [0, 0]
+    began = time.monotonic()
+    while time.monotonic() < began + 3:
+        talk.sendall(b"question")
+        equal(receive(talk, 8), b"question", "answer")
+    shares = received[:]
+    over.set()
+    for s in (*bulk, talk):
+        reset(s)
+    check(min(shares) > max(shares) / 2, f"shares of the rate: {shares}")
+    check(sum(shares) > 12 << 20, f"the rate is used: {sum(shares)} bytes in 3 s")
+    relay.stop()
 
 
 def test_a_rate_is_no_rest():
