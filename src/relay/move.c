@@ -362,7 +362,9 @@ static enum step copy(struct flow *f, unsigned int i, uint64_t most)
 		source->readable = false;
 		return STEP_WAIT;
 	}
-	if (n == 0 && source->fifo && !source->hung_up) { /* nobody has come to write yet */
+	/* Nobody has come to write yet. The kernel tells a hang-up only of writers that were there
+	 * after it was opened: one whose bytes were queued already needs none. */
+	if (n == 0 && source->fifo && !source->hung_up && !d->bytes) {
 		source->readable = false;
 		return STEP_WAIT;
 	}

@@ -236,6 +236,23 @@ def test_a_fifo_is_sent_when_it_has_a_writer():
         relay.stop()
 
 
+def test_a_fifo_whose_writer_has_left():
+    """Its bytes are still there when a client comes: another reader has left them. After them is
+    the end."""
+    name = path("fifo")
+    os.mkfifo(name)
+    reader = os.open(name, os.O_RDONLY | os.O_NONBLOCK)
+    for engine in ("splice", "copy", "auto"):
+        relay = Relay("tcp:127.0.0.1:0", f"file:{name}", engine=engine)
+        with open(name, "wb") as f:
+            f.write(b"left")
+        s = relay.connect(timeout=3)
+        equal(receive_all(s), b"left", engine)
+        s.close()
+        relay.stop()
+    os.close(reader)
+
+
 def test_a_full_disk_is_told_once():
     for engine in ("splice", "copy"):
         relay = Relay("tcp:127.0.0.1:0", "file:/dev/full?append", engine=engine)
