@@ -13,11 +13,10 @@
 #include "base/log.h"
 
 #define ADDRESSES_MAX 16
-/* A ticket: which address, whether it had failed, and the low bits of name.answers. */
-#define TICKET_IDX   0xfU
-#define TICKET_TRIED 0x10U /* always: a ticket is not 0 */
-#define TICKET_TRIAL 0x20U
-#define TICKET_LIST  8
+/* A ticket: whether the address had failed, and a hash of it, for an attempt may take longer than
+ * an answer holds. */
+#define TICKET_TRIAL   1U
+#define TICKET_ADDRESS 2U /* always: a ticket is not 0 */
 /* getaddrinfo(3) does not tell how long an answer holds. */
 #define AGAIN_S 30
 /* After a failure sooner. */
@@ -36,7 +35,6 @@ struct name {
 	int result;
 	bool failed_logged;
 	unsigned int n, turn;
-	uint32_t answers;  /* so far: which list a ticket is of */
 	uint32_t failed;   /* addresses, a bit each */
 	uint32_t doubtful; /* those of them that one attempt may try */
 	struct address addresses[ADDRESSES_MAX];
@@ -86,7 +84,6 @@ static void store(struct name *n, const struct addrinfo *list)
 	uint32_t failed = n->failed;
 
 	memcpy(old, n->addresses, n_old * sizeof(old[0]));
-	n->answers++;
 	n->failed = n->n = 0;
 	for (const struct addrinfo *a = list; a && n->n < ADDRESSES_MAX; a = a->ai_next) {
 		struct address *to = &n->addresses[n->n];
@@ -274,6 +271,16 @@ static uint32_t not_failed(const struct name *n)
 	return ((1U << n->n) - 1) & ~n->failed;
 }
 
+static uint32_t ticket_of(const struct address *a)
+{
+	const uint8_t *bytes = (const uint8_t *)&a->un;
+	uint32_t h = 2166136261U; /* FNV-1a */
+
+	for (socklen_t i = 0; i < a->size; i++)
+		h = (h ^ bytes[i]) * 16777619U;
+	return (h | TICKET_ADDRESS) & ~TICKET_TRIAL;
+}
+
 int name_pick(struct name *n, struct address *ret_address, uint32_t *ret_ticket)
 {
 	uint32_t set, idx;
@@ -287,8 +294,7 @@ int name_pick(struct name *n, struct address *ret_address, uint32_t *ret_ticket)
 		} while (set && !(set & 1U << idx));
 		n->doubtful &= ~(1U << idx);
 		*ret_address = n->addresses[idx];
-		*ret_ticket = n->answers << TICKET_LIST | TICKET_TRIED | idx |
-			      (n->failed & 1U << idx ? TICKET_TRIAL : 0);
+		*ret_ticket = ticket_of(ret_address) | (n->failed & 1U << idx ? TICKET_TRIAL : 0);
 		err = 0;
 	}
 	pthread_mutex_unlock(&n->resolver->lock);
@@ -297,10 +303,12 @@ int name_pick(struct name *n, struct address *ret_address, uint32_t *ret_ticket)
 
 static void mark(struct name *n, uint32_t ticket, bool failed)
 {
-	uint32_t bit = 1U << (ticket & TICKET_IDX);
-
 	pthread_mutex_lock(&n->resolver->lock);
-	if (ticket >> TICKET_LIST == (n->answers << TICKET_LIST) >> TICKET_LIST) {
+	for (unsigned int i = 0; i < n->n; i++) {
+		uint32_t bit = 1U << i;
+
+		if (ticket_of(&n->addresses[i]) != (ticket & ~TICKET_TRIAL))
+			continue;
 		n->failed = failed ? n->failed | bit : n->failed & ~bit;
 		n->doubtful &= ~bit;
 	}

@@ -4,6 +4,9 @@
 #include <semaphore.h>
 #include <stdint.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "relay/resolve.h"
 #include "unit.h"
@@ -59,6 +62,17 @@ static void gone_after_the_answer(void **state)
 	resolver_free(r);
 }
 
+/* In place of the C library's: as late as the test wants it. */
+static _Atomic time_t later_s;
+
+int clock_gettime(clockid_t clock, struct timespec *ret_time)
+{
+	int r = (int)syscall(SYS_clock_gettime, clock, ret_time);
+
+	ret_time->tv_sec += later_s;
+	return r;
+}
+
 static unsigned int pick(struct name *n, uint32_t *ret_ticket)
 {
 	struct address a;
@@ -68,22 +82,30 @@ static unsigned int pick(struct name *n, uint32_t *ret_ticket)
 	return ntohs(a.in.sin_port);
 }
 
+/* An answer of n addresses, told apart by their ports. */
+static void find(unsigned int first, unsigned int n)
+{
+	static struct sockaddr_in in[3];
+	static struct addrinfo list[3];
+
+	for (unsigned int i = 0; i < n; i++) {
+		in[i] = (struct sockaddr_in){
+			.sin_family = AF_INET, .sin_port = htons((uint16_t)((first + i) % n))};
+		list[i] = (struct addrinfo){.ai_addr = (struct sockaddr *)&in[i],
+			.ai_addrlen = sizeof(in[i]),
+			.ai_next = i < n - 1 ? &list[i + 1] : NULL};
+	}
+	found = list;
+}
+
 /* Three addresses in turn, told apart by their ports; those that fail are left out. */
 static void failed_addresses(void **state)
 {
-	struct sockaddr_in in[3];
-	struct addrinfo list[3];
 	uint32_t tickets[3], ticket;
 	struct resolver *r;
 	struct name *n;
 
-	for (int i = 0; i < 3; i++) {
-		in[i] = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)i)};
-		list[i] = (struct addrinfo){.ai_addr = (struct sockaddr *)&in[i],
-			.ai_addrlen = sizeof(in[i]),
-			.ai_next = i < 2 ? &list[i + 1] : NULL};
-	}
-	found = list;
+	find(0, 3);
 	assert_int_equal(resolver_create(&r), 0);
 	n = name_new(r, "name.invalid", 80);
 	assert_non_null(n);
@@ -112,12 +134,58 @@ static void failed_addresses(void **state)
 	found = NULL;
 }
 
+/* An attempt may last until the next answer, which has the addresses in another order. */
+static void failed_after_the_next_answer(void **state)
+{
+	uint32_t tickets[3], ticket;
+	struct name *n, *other;
+	struct resolver *r;
+
+	while (sem_trywait(&asked) == 0) /* of the tests before */
+		;
+	find(0, 3);
+	assert_int_equal(resolver_create(&r), 0);
+	n = name_new(r, "name.invalid", 80);
+	assert_non_null(n);
+	sem_wait(&asked);
+	sem_post(&answer);
+	assert_int_equal(name_wait(n, 60000000000), 0);
+	for (unsigned int i = 0; i < 3; i++)
+		assert_int_equal(pick(n, &tickets[i]), i);
+	find(2, 3);
+	later_s = 31;
+	other = name_new(r, "other.invalid", 80); /* wakes the thread, which finds n due after it */
+	assert_non_null(other);
+	for (int i = 0; i < 2; i++) {
+		sem_wait(&asked);
+		sem_post(&answer);
+	}
+	name_free(r, other);
+	other = name_new(r, "other.invalid", 80); /* asked when n has its answer */
+	assert_non_null(other);
+	sem_wait(&asked);
+	sem_post(&answer);
+	assert_int_equal(name_wait(other, 60000000000), 0);
+	assert_int_equal(pick(n, &ticket), 2);
+	name_failed(n, tickets[1]);
+	name_failed(n, tickets[2]);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pick(n, &ticket), 0);
+	name_failed(n, tickets[0]);
+	assert_false(name_has_more(n));
+	name_free(r, other);
+	name_free(r, n);
+	resolver_free(r);
+	found = NULL;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(gone_while_it_is_asked),
 		cmocka_unit_test(gone_after_the_answer),
 		cmocka_unit_test(failed_addresses),
+		cmocka_unit_test(failed_after_the_next_answer),
 	};
 
 	sem_init(&asked, 0, 0);
