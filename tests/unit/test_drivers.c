@@ -128,10 +128,13 @@ static void told_twice_it_leaves_it_behind(void **state)
 	struct daemon_port *p;
 	struct daemon *d = make(&p, "fake:good");
 	struct reason r = {0};
+	uint64_t began_ns;
 
 	d->stopping = true;
 	raise(SIGTERM);
+	began_ns = daemon_now_ns();
 	assert_int_equal(driver_opens(d, p, &r), -ECANCELED);
+	assert_true(daemon_now_ns() - began_ns < 3 * SECOND_NS); /* of 5 for who has patience */
 	assert_string_equal(r.what, "culvert is stopping");
 	assert_ptr_equal(d->hung, &engine);
 	assert_null(p->port);
