@@ -162,6 +162,7 @@ def test_a_name_with_several_addresses_and_datagrams():
                         return None
                 eventually(arrives, f"session {i + 1}: a datagram at the address that is there")
         relay.stop(leak=False)
+        equal(relay.totals()["connections"], 4, "sessions: one goes on with the other address")
 
 
 def test_backup():

@@ -233,15 +233,35 @@ def test_route_rate_and_a_loop_that_is_awake():
     relay.stop()
 
 
+def test_route_rate_and_many():
+    """The more wait, the shorter are their turns. At the end all that still wait are cut."""
+    target = Listener(handler=echo)
+    relay = Relay("tcp:127.0.0.1:0", target.where, rate="8M/s", args=("--drain", "0s"))
+    for _ in range(60):
+        s = relay.connect()
+        s.setblocking(False)
+        s.send(bytes(4 << 20))
+    small = relay.connect()
+    messages, end = 0, time.monotonic() + 3
+    while time.monotonic() < end:
+        small.sendall(b"question")
+        equal(receive(small, 8), b"question", "answer")
+        messages += 1
+    check(messages >= 6, f"{messages} answers to small messages in 3 s")
+    relay.stop(leak=False)
+    equal(relay.totals()["cut"], 61, "cut")
+
+
 def test_a_rate_is_no_rest():
     """Bytes that wait for their rate keep the connection from being idle."""
     target = Listener()
-    relay = Relay("tcp:127.0.0.1:0", target.where, connection_rate="1k/s", idle_timeout="500ms")
-    client = relay.connect()
-    client.sendall(bytes(4096))
-    equal(len(receive(target.accept(), 3072)), 3072, "bytes, a second or so for each 1024")
-    client.close()
-    relay.stop()
+    for limit in ("connection_rate", "rate"):
+        relay = Relay("tcp:127.0.0.1:0", target.where, idle_timeout="500ms", **{limit: "1k/s"})
+        client = relay.connect()
+        client.sendall(bytes(4096))
+        equal(len(receive(target.accept(), 3072)), 3072, f"{limit}: a second or so for each 1024")
+        client.close()
+        relay.stop()
 
 
 def test_allow_and_deny():
