@@ -49,7 +49,7 @@ static int check(const struct port_settings *s, struct dpdk_device *ret_device, 
 
 static int probe(const struct port_settings *s, enum port_mode *ret_mode, struct reason *ret_reason)
 {
-	struct dpdk_device d;
+	struct dpdk_device d = {0};
 	int err = check(s, &d, ret_reason);
 
 	if (err)
