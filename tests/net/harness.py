@@ -530,10 +530,11 @@ def main(*parts):
     signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGINT, leave)
     furnish()
-    failed = 0
+    ran = failed = 0
     for part in parts:
         if OPTIONS.only and OPTIONS.only not in part.__name__:
             continue
+        ran += 1
         say(f"--- {part.__name__}: {(part.__doc__ or '').strip().splitlines()[0:1]}")
         try:
             part()
@@ -546,8 +547,8 @@ def main(*parts):
             for c in Culvert.alive:
                 print(f"--- log of culvert {c.pid}:\n{c.log()}")
         clear()
-    say(f"{len(parts) - failed} good, {failed} failed")
-    sys.exit(1 if failed else 0)
+    say(f"{ran - failed} good, {failed} failed")
+    sys.exit(1 if failed or not ran else 0)
 
 
 def clear():
