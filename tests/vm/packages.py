@@ -13,7 +13,7 @@ import subprocess
 
 DEBIAN = "http://deb.debian.org/debian"
 KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
-# The releases whose kernels are wanted, and QEMU 10 for Debian 12 (the first with a good igb).
+# The releases whose kernels are wanted, and QEMU 10 for Debian 12.
 SOURCES = [
     (DEBIAN, "bookworm"), (DEBIAN, "bookworm-backports"), (DEBIAN, "trixie-backports"),
     (DEBIAN + "-security", "bookworm-security"), (DEBIAN + "-security", "bullseye-security"),
@@ -21,6 +21,7 @@ SOURCES = [
 # What the first programs of a guest need to see its root: the rest is loaded from there.
 FIRST_MODULES = ["virtio_pci", "9pnet_virtio", "9p", "overlay"]
 APT_SECONDS = 600
+QEMU_MAJOR = 10  # older ones lack a good igb, or x2APIC without KVM
 
 
 class Unavailable(Exception):
@@ -195,9 +196,10 @@ def module_bytes(path):
 
 
 def qemu(cache):
-    """The command that starts QEMU: the machine's own where it has an igb, or one of our own."""
+    """The command that starts QEMU: the machine's own where it is new enough, or one of our own."""
     own = shutil.which("qemu-system-x86_64")
-    if own and '"igb"' in call(own, "-device", "help"):
+    version = re.search(r"version (\d+)", call(own, "--version")) if own else None
+    if version and int(version[1]) >= QEMU_MAJOR and '"igb"' in call(own, "-device", "help"):
         return [own]
     folder = cache.path("qemu")
     if not cache.has("qemu"):
