@@ -95,7 +95,7 @@ static int add_port(struct daemon *d, const struct plan_port *plan, bool keep, s
 		return reason_set(
 			r, -ENOSPC, "detach one first", "all %d ports are in use", PORTS_MAX);
 	if (plan->queues < d->n_workers)
-		return reason_set(r, -EINVAL, plan_more_queues(plan->asked->device),
+		return reason_set(r, -EINVAL, plan->engine->more_queues,
 			"port %s has %u queues, and %u workers run: each needs one",
 			plan->asked->name, plan->queues, d->n_workers);
 	*p = (struct daemon_port){.used = true, .asked = *plan->asked, .plan = *plan, .peer = -1};

@@ -221,7 +221,7 @@ static void retry(struct daemon *d, uint32_t idx)
 
 	if (!err)
 		err = facts.queues && facts.queues < d->n_workers
-			      ? reason_set(&r, -EINVAL, plan_more_queues(p->asked.device),
+			      ? reason_set(&r, -EINVAL, p->plan.engine->more_queues,
 					"port %s: it came back with %u queues for %u workers",
 					p->asked.name, facts.queues, d->n_workers)
 			      : p->plan.engine->probe(&p->plan.settings, &mode, &r);

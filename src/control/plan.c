@@ -52,14 +52,6 @@ static int plan_engine(const struct config *c, struct plan_port *p, struct reaso
 		"port %s: device %s is not for engine %s", asked->name, asked->device, wanted);
 }
 
-const char *plan_more_queues(const char *device)
-{
-	return strncmp(device, "dpdk:", 5) == 0
-		       ? "give it more in its arguments: qpairs=N (net_af_packet), queues=N "
-			 "(net_vhost, net_virtio_user, net_memif)"
-		       : "give it more: ethtool -L DEVICE combined N";
-}
-
 static int plan_port(const struct config *c, const struct config_port *asked,
 	const struct plan_facts *f, struct plan_port *p, struct reason *r)
 {
@@ -71,7 +63,7 @@ static int plan_port(const struct config *c, const struct config_port *asked,
 		return err;
 	p->queues = f->queues ? f->queues : c->workers;
 	if (asked->queues && f->queues && asked->queues > f->queues)
-		return config_fail(c, asked->line, r, plan_more_queues(asked->device),
+		return config_fail(c, asked->line, r, p->engine->more_queues,
 			"port %s: %u queues asked for, %s has %u", asked->name, asked->queues,
 			asked->device, f->queues);
 	if (asked->queues)
@@ -121,7 +113,7 @@ static void plan_workers(const struct config *c, struct plan *plan)
 		if (p->queues >= plan->workers)
 			continue;
 		plan->workers = p->queues;
-		reason_set(&plan->fewer, 0, plan_more_queues(p->asked->device),
+		reason_set(&plan->fewer, 0, p->engine->more_queues,
 			"%u of %u workers: each needs a queue of its own, and port %s has %u",
 			p->queues, c->workers, p->asked->name, p->queues);
 	}

@@ -46,8 +46,6 @@ struct plan {
 	uint32_t n_fallback, n_always; /* routes */
 };
 
-/* What gives that device more queues (static). */
-const char *plan_more_queues(const char *device);
 /* facts[i] belongs to c->ports[i]; c must outlive the plan. 0, or -errno with the reason. */
 int plan_make(const struct config *c, const struct plan_facts *facts, struct plan *ret_plan,
 	struct reason *r);

@@ -198,6 +198,8 @@ struct engine_ops {
 	 * device is a network device. */
 	int (*describe)(const char *device, char ret_netdev[16], uint32_t *ret_queues,
 		struct reason *ret_reason);
+	/* What gives a device more queues, a remedy; NULL: nothing. */
+	const char *more_queues;
 	/* The device's MTU is another now, bytes; no worker polls. NULL: it is what it was at open.
 	 */
 	void (*mtu_changed)(struct port *p, uint32_t mtu);

@@ -141,6 +141,15 @@ def test_route_rate():
     server.finish()
 
 
+def push(s, over):
+    """Sends until the test is over, or the connection is."""
+    try:
+        while not over.is_set():
+            s.send(bytes(1 << 16))
+    except OSError:
+        pass
+
+
 def test_route_rate_is_shared():
     """By all connections and both directions; small messages, too, have their turn."""
     received = [0] * 13
@@ -150,18 +159,11 @@ def test_route_rate_is_shared():
         first = receive(c, 1)
         who = first[0] if first else -1
         if who == 0:
-            threading.Thread(target=push, args=(c,), daemon=True).start()
+            threading.Thread(target=push, args=(c, over), daemon=True).start()
         while data := c.recv(1 << 18):
             received[who] += len(data)
             if data[-1:] == b"\n":
                 c.sendall(data)
-
-    def push(s):
-        try:
-            while not over.is_set():
-                s.send(bytes(1 << 16))
-        except OSError:
-            pass
 
     over = threading.Event()
     target = Listener(handler=handler)
@@ -172,7 +174,7 @@ def test_route_rate_is_shared():
         bulk = [relay.connect() for _ in received[:-1]]
         for i, s in enumerate(bulk):
             s.sendall(bytes([i]))
-            threading.Thread(target=push, args=(s,), daemon=True).start()
+            threading.Thread(target=push, args=(s, over), daemon=True).start()
         small = relay.connect()
         small.sendall(bytes([len(bulk)]))
         down, messages, end = 0, 0, time.monotonic() + 3
@@ -200,13 +202,6 @@ def test_route_rate_and_a_loop_that_is_awake():
         while data := c.recv(1 << 18):
             received[who] += len(data)
 
-    def push(s):
-        try:
-            while not over.is_set():
-                s.send(bytes(1 << 16))
-        except OSError:
-            pass
-
     over = threading.Event()
     relay = Daemon({"name": "limited", "listen": "tcp:127.0.0.1:0", "rate": "8M/s",
                     "to": [Listener(handler=handler).where]},
@@ -216,7 +211,7 @@ def test_route_rate_and_a_loop_that_is_awake():
     bulk = [connect(limited) for _ in received]
     for i, s in enumerate(bulk):
         s.sendall(bytes([i]))
-        threading.Thread(target=push, args=(s,), daemon=True).start()
+        threading.Thread(target=push, args=(s, over), daemon=True).start()
     eventually(lambda: min(received) > 0, "both move")
     talk = connect(other)
     received[:] = [0, 0]

@@ -432,6 +432,7 @@ static void mtu_changed(struct port *base, uint32_t mtu)
 
 const struct engine_ops af_xdp_engine = {
 	.name = "af_xdp",
+	.more_queues = "give it more: ethtool -L DEVICE combined N",
 	.claims = claims,
 	.probe = xdp_probe,
 	.open = open_port,

@@ -23,6 +23,10 @@
 /* From the driver's word that the peer is gone until the port is closed: meanwhile it tidies up in
  * a thread of its own, and must not be asked again (virtio_user_dev.c, delayed disconnect). */
 #define PEER_GONE_NS 250000000ULL
+/* Of the drivers whose arguments say how many they have. */
+#define MORE_QUEUES                                                                      \
+	"give it more in its arguments: qpairs=N (net_af_packet), queues=N (net_vhost, " \
+	"net_virtio_user, net_memif)"
 /* Time for a peer that listens to answer. */
 #define PEER_ANSWER_NS 2000000000ULL
 
@@ -98,9 +102,7 @@ static int make_queues(struct dpdk_port *p, const struct port_settings *s, const
 	if (!s->queues && n > m->n_pools)
 		n = m->n_pools; /* a virtual device has up to 1024 of them, and no use for more */
 	if (n > p->info.max_rx_queues || n > p->info.max_tx_queues)
-		return reason_set(r, -EINVAL,
-			"fewer `workers:` or `queues:`, or more in its arguments: qpairs=N "
-			"(net_af_packet), queues=N (net_vhost, net_virtio_user, net_memif)",
+		return reason_set(r, -EINVAL, "fewer `workers:` or `queues:`, or " MORE_QUEUES,
 			"%s has %u queue%s, not %u", p->device.name,
 			RTE_MIN(p->info.max_rx_queues, p->info.max_tx_queues),
 			RTE_MIN(p->info.max_rx_queues, p->info.max_tx_queues) == 1 ? "" : "s", n);
@@ -344,6 +346,7 @@ static int link_of(struct port *base)
 
 const struct engine_ops dpdk_engine = {
 	.name = "dpdk",
+	.more_queues = MORE_QUEUES,
 	.claims = claims,
 	.probe = probe,
 	.open = open_port,
